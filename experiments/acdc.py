@@ -1,0 +1,24 @@
+"""Left and right ventricle and myocardium from cardiac cine MR: strongly anisotropic stacks (ACDC layout).
+
+    python launch.py --config experiments/acdc.py --config.data.root=DIR
+
+The plan keeps kernels 1 x 3 x 3 until the in-plane spacing has come near the slice distance. Where
+the files lost their spacing, say it: `--config.data.spacing='(1.5, 1.5, 10)'`; it is marked assumed
+everywhere.
+"""
+
+from medjax.modes.defaults import Config, defaults
+
+
+def get_config() -> Config:
+    """A small U-Net, split by patient, end-diastole and end-systole of one patient together."""
+    config = defaults("acdc")
+    config.data.layout = "acdc"
+    config.plan.width = 16
+    config.plan.stages = 5
+    config.plan.memory_gb = 1.0
+    config.plan.batch = 2
+    config.train.learning_rate = 3e-3
+    config.train.steps = 600
+    config.eval.mirror = False
+    return config

@@ -1,0 +1,135 @@
+"""The command line: flags, and the table from mode to file."""
+
+import importlib
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from medjax.errors import UserError
+
+MODES = {
+    "train": "medjax.modes.train",
+    "eval": "medjax.modes.eval",
+    "predict": "medjax.modes.predict",
+    "verify": "medjax.modes.verify",
+}
+USAGE = """usage: python launch.py --config FILE [--config.KEY=VALUE ...] [--mode MODE] [--workdir DIR]
+
+  --config FILE      an experiment, e.g. experiments/brats_synth.py
+  --config.KEY=VALUE overrides one of its keys, e.g. --config.train.minutes=10
+  --mode MODE        {modes}; default: the experiment's own
+  --workdir DIR      where the run lives; default: runs/NAME; the same command again resumes it
+  --input PATH       predict: an image, or a folder of images
+  --output DIR       predict: where the label maps go
+  --probabilities    predict: save a probability map per class too
+  --debug            show a traceback on errors
+"""
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Runs the command line; every fault of the user's ends in one line and exit code 1."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or {"-h", "--help", "-help"} & set(arguments):
+        print(USAGE.format(modes=", ".join(MODES)), end="")
+        raise SystemExit(0 if arguments else 1)
+    debug = "--debug" in arguments
+    warnings.showwarning = _one_line
+    try:
+        _dispatch(arguments)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command resumes the run", code=130)
+    except UserError as error:
+        if debug:
+            raise
+        _fail(str(error))
+    except Exception as error:
+        if debug:
+            raise
+        name = type(error).__name__
+        _fail(f"unexpected {name}: {' '.join(str(error).split())[:500]}; --debug shows where")
+
+
+def _dispatch(arguments: list[str]) -> None:
+    """Reads flags and config, and calls the mode."""
+    config, values = _parse(arguments)
+    mode = values["mode"] or config.mode
+    if mode not in MODES:
+        raise UserError(f"--mode: {mode!r} is unknown; choose one of {', '.join(MODES)}")
+    workdir = Path(values["workdir"] or Path("runs", config.name))
+    main = importlib.import_module(MODES[mode]).main
+    if mode == "predict":
+        for flag in ("input", "output"):
+            if not values[flag]:
+                raise UserError(f"--{flag}: is needed by --mode predict; give a path")
+        extra = {"save_probabilities": values["probabilities"]}
+        main(config, workdir, Path(values["input"]), Path(values["output"]), **extra)
+    else:
+        main(config, workdir)
+
+
+def _parse(arguments: list[str]) -> tuple[Any, dict[str, Any]]:
+    """The config with its overrides and the plain flags; every fault in one line."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    found = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=found)
+    flags.DEFINE_string("mode", "", "what to do", flag_values=found)
+    flags.DEFINE_string("workdir", "", "where the run lives", flag_values=found)
+    flags.DEFINE_string("input", "", "what to predict", flag_values=found)
+    flags.DEFINE_string("output", "", "where predictions go", flag_values=found)
+    flags.DEFINE_boolean("probabilities", False, "save probabilities", flag_values=found)
+    flags.DEFINE_boolean("debug", False, "show tracebacks", flag_values=found)
+    flags.FLAGS.mark_as_parsed()  # Grain's worker processes look at them
+    path = _config_path(arguments)
+    try:
+        rest = found(["medjax", *arguments])
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(_explain(error, path)) from error
+    if len(rest) > 1:
+        raise UserError(f"{rest[1]}: is no flag; write --config.KEY=VALUE, see --help")
+    if found.config is None:
+        raise UserError("--config: is needed; give an experiment, e.g. experiments/brats_synth.py")
+    return found.config, found.flag_values_dict()
+
+
+def _config_path(arguments: list[str]) -> str:
+    """The file after --config; errors where it is none."""
+    for position, argument in enumerate(arguments):
+        if argument in ("--config", "-config"):
+            path = arguments[position + 1] if position + 1 < len(arguments) else ""
+        elif argument.startswith(("--config=", "-config=")):
+            path = argument.split("=", 1)[1]
+        else:
+            continue
+        if not Path(path.split(":")[0]).is_file():
+            raise UserError(
+                f"--config: {path or 'nothing'}: no such file; give an experiment's path"
+            )
+        return path
+    return ""
+
+
+def _explain(error: Exception, path: str) -> str:
+    """What absl and ml_collections found, in one line."""
+    text = " ".join(str(error).split()).strip("'\"")
+    if isinstance(error, AttributeError | KeyError):
+        return f"{path or 'config'}: {text}; see medjax/modes/defaults.py for all keys"
+    if isinstance(error, SyntaxError | ImportError):
+        return f"{path}: is no readable config ({text}); it must define get_config()"
+    return f"{text}; see --help"
+
+
+def _one_line(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Warnings as one line, without the source line that raised them."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _fail(text: str, code: int = 1) -> None:
+    print(f"medjax: {text}", file=sys.stderr)
+    raise SystemExit(code)

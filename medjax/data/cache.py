@@ -1,0 +1,117 @@
+"""Prepared cases on disk: memory-mapped arrays and the foreground places of each class."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int32, UInt8
+
+from medjax.data.cases import IGNORE, Case
+from medjax.data.plan import Plan
+from medjax.data.prepare import load, prepare
+from medjax.errors import UserError
+
+PLACES = 10_000  # foreground voxels remembered per class and case
+VERSION = 1  # of the arrays' meaning: raise it when `prepare` changes what it makes
+
+
+@dataclass(frozen=True, eq=False)
+class Cached:
+    """One case in the cache; the arrays are read-only memory maps, opened by `open_cached`.
+
+    image: (d, h, w, c) float32; label: (d, h, w) class indices; places: by class index, (n, 3)
+    voxels.
+    """
+
+    id: str
+    image: Float32[np.ndarray, "d h w c"]
+    label: UInt8[np.ndarray, "d h w"]
+    places: dict[int, Int32[np.ndarray, "_ 3"]]
+
+
+def places(
+    label: UInt8[np.ndarray, "d h w"], *, seed: int = 0
+) -> dict[int, Int32[np.ndarray, "_ 3"]]:
+    """Up to 10 000 random voxels of each foreground class present, by class index."""
+    found = {}
+    for index in np.unique(label):
+        if index not in (0, IGNORE):
+            flat = np.flatnonzero(label == index)
+            if flat.size > PLACES:
+                flat = np.random.default_rng((seed, int(index))).choice(flat, PLACES, replace=False)
+            where = np.unravel_index(np.sort(flat), label.shape)
+            found[int(index)] = np.stack(where, axis=-1).astype(np.int32)
+    return found
+
+
+def key(case: Case, plan: Plan, spacing: Sequence[float]) -> str:
+    """A case's name in the cache: it changes with its files and with what preparing depends on."""
+    files = []
+    for path in (*case.images, *([case.label] if case.label else [])):
+        facts = Path(path).stat()
+        files.append([str(Path(path).resolve()), facts.st_size, facts.st_mtime_ns])
+    depends = [VERSION, files, plan.spacing, plan.axes, plan.coarse_axis, plan.normalisation]
+    text = json.dumps([*depends, plan.convention, list(spacing)], sort_keys=True)
+    return f"{case.id}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def build(
+    cases: Sequence[Case],
+    plan: Plan,
+    folder: Path,
+    *,
+    spacing: Sequence[float] = (),
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> list[Path]:
+    """Prepares each case that is not there yet, one in memory at a time; returns their folders in order.
+
+    A folder appears whole or not at all, so an interrupted build goes on where it stopped, and two
+    runs may build side by side.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made = [folder / key(case, plan, spacing) for case in cases]
+    missing = [(case, path) for case, path in zip(cases, made, strict=True) if not path.is_dir()]
+    for case, path in progress(missing) if missing else ():
+        if case.label is None:
+            raise UserError(f"case {case.id}: has no label to train on; see `--mode verify`")
+        scan = load(case, plan.labels, len(plan.channels), spacing=spacing)
+        image, label, _ = prepare(
+            scan,
+            spacing=plan.spacing,
+            axes=plan.axes,
+            coarse_axis=plan.coarse_axis,
+            normalisation=plan.normalisation,
+            name=case.id,
+        )
+        assert label is not None  # the case has one
+        temporary = path.with_name(f".{path.name}.{np.random.default_rng().integers(2**40):x}")
+        temporary.mkdir()
+        try:
+            np.save(temporary / "image.npy", image)
+            np.save(temporary / "label.npy", label)
+            found = places(label)
+            rows = [np.column_stack([np.full(len(p), c, np.int32), p]) for c, p in found.items()]
+            np.save(temporary / "places.npy", np.concatenate([np.zeros((0, 4), np.int32), *rows]))
+            if not path.is_dir():
+                temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return made
+
+
+def open_cached(path: Path) -> Cached:
+    """Maps one prepared case; nothing is read before it is touched."""
+    try:
+        image = np.load(path / "image.npy", mmap_mode="r")
+        label = np.load(path / "label.npy", mmap_mode="r")
+        rows = np.load(path / "places.npy")
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f"{path}: not a readable cached case ({error}); remove it to rebuild"
+        ) from error
+    found = {int(c): rows[rows[:, 0] == c, 1:] for c in np.unique(rows[:, 0])}
+    return Cached(path.name.rsplit("-", 1)[0], image, label, found)

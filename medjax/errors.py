@@ -1,0 +1,8 @@
+"""The one exception for what a user can mend."""
+
+
+class UserError(Exception):
+    """Bad input: one line that names the file or key, what is wrong, and what to do.
+
+    The command line prints it without a traceback (unless `--debug`) and exits with 1.
+    """

@@ -1,0 +1,1 @@
+"""Scores on numpy masks, in mm and ml."""

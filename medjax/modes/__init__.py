@@ -1,0 +1,1 @@
+"""One file per mode; the only readers of the config."""

@@ -1,0 +1,87 @@
+"""Every key of a config with its default; an experiment changes what makes it that experiment."""
+
+from typing import Any, TypeAlias
+
+from ml_collections import ConfigDict, config_dict
+
+Config: TypeAlias = Any  # a ConfigDict, whose attributes no type checker can follow
+
+
+def defaults(name: str) -> Config:
+    """The complete, locked config of a run named `name`; keys can be overridden, not added."""
+    config = ConfigDict()
+    config.name = name
+    config.mode = "train"  # what `launch.py` does without --mode
+    config.seed = 0
+
+    config.data = data = ConfigDict()
+    data.root = config_dict.placeholder(str)  # the folder of the data set
+    data.layout = "auto"  # nnunet, msd, brats, acdc, drive, chase, plain
+    data.channels = ()  # which channels, in which order; () = those of the layout
+    data.convention = ""  # label convention by name, or "background,liver,tumour"
+    data.spacing = ()  # mm along x, y, z (RAS+), where the files lost theirs
+    data.cases = 0  # use only so many cases (0 = all): for a quick look
+    data.folds = 5
+    data.fold = 0  # this fold is the test set
+    data.validation = 0.1  # share of the other patients that validates
+    data.cache = ""  # folder of prepared cases; "" = one per user
+
+    config.synth = synth = ConfigDict()  # phantoms, made where data.root is unset
+    synth.cases = 0  # 0: the experiment needs data.root
+    synth.spacing = 2.0  # mm
+    synth.field = 3.0  # tesla
+
+    config.plan = plan = ConfigDict()  # what is unset follows the rules of data/plan.py
+    plan.memory_gb = 4.0  # of one training step
+    plan.width = 32  # channels of the first stage, doubled per stage
+    plan.stages = 6  # at most
+    plan.spacing = ()  # mm along d, h, w
+    plan.patch = ()  # voxels along d, h, w
+    plan.batch = 0
+
+    config.model = model = ConfigDict()
+    model.block = "plain"  # plain, residual, hybrid
+    model.attention = "none"  # none, sca
+    model.norm = "instance"  # instance, group
+    model.act = "leaky_relu"
+    model.deep_supervision = False
+
+    config.augment = augment = ConfigDict()
+    augment.strength = 1.0  # factor of all probabilities; 0 = flips alone
+    augment.flips = True
+    augment.rotation = 30.0  # degrees
+    augment.scale = (0.7, 1.4)
+    augment.shear = 0.0
+    augment.elastic = ()  # (amplitude mm, control spacing mm)
+
+    config.train = train = ConfigDict()
+    train.steps = 2000
+    train.minutes = 0.0  # instead of steps: as many as fit, compilation and validation included
+    train.optimizer = "adamw"  # adamw, sgd
+    train.learning_rate = 1e-3
+    train.schedule = "cosine"  # cosine, poly, constant
+    train.warmup = 20  # steps
+    train.weight_decay = 1e-4
+    train.momentum = 0.99  # of sgd
+    train.clip = 12.0  # global norm of the gradient; 0 = free
+    train.ema = True  # judge the running mean of the weights
+    train.accumulate = 1  # parts of the batch that run in turn
+    train.batch_dice = False
+    train.foreground = 1 / 3  # share of the batch drawn around labelled voxels
+    train.precision = "auto"  # auto (bfloat16 on accelerators), float32, bfloat16
+    train.devices = 0  # 0 = all
+    train.workers = 0  # loader processes; 0 = threads
+    train.validations = 10  # over the run; a checkpoint each time
+    train.validation_batches = 8
+    train.log_every = 10
+    train.tensorboard = True
+
+    config.eval = judge = ConfigDict()
+    judge.checkpoint = "last"  # last, best
+    judge.overlap = 0.5
+    judge.mirror = True
+    judge.tiles = 2  # windows at a time
+    judge.tolerance = 1.0  # mm, of the surface Dice
+    judge.largest_component = True  # kept where the validation cases say it helps
+    config.lock()
+    return config

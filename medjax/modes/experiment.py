@@ -1,0 +1,269 @@
+"""From a config to the parts of a run: data set, split, plan, model, step, predictor."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from medjax.data.augment import Augmentation, default
+from medjax.data.cases import Case, Dataset
+from medjax.data.fingerprint import fingerprint
+from medjax.data.identity import join_duplicates
+from medjax.data.layouts import open_dataset
+from medjax.data.plan import Plan, make_plan, read_plan
+from medjax.data.splits import Split, split
+from medjax.errors import UserError
+from medjax.infer.predictor import Predictor, forward
+from medjax.modes.defaults import Config
+from medjax.nn.unet import UNet, divisor
+from medjax.progress import bar, console, counter
+from medjax.train.results import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a run is made of once its data are known."""
+
+    config: Config
+    workdir: Path
+    dataset: Dataset
+    split: Split
+    plan: Plan
+
+    def cases(self, ids: Sequence[str]) -> list[Case]:
+        """The cases of one part of the split, in its order."""
+        by_id = {case.id: case for case in self.dataset.cases}
+        return [by_id[i] for i in ids]
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """The spacing that was given because the files lost theirs, or ()."""
+        return tuple(self.config.data.spacing)
+
+
+def user_cache(*parts: str) -> Path:
+    """A folder of this user's cache (XDG_CACHE_HOME, else ~/.cache)."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root, "medjax", *parts)
+
+
+def compile_cache() -> None:
+    """Compiled programs are kept per user, so the second run starts in seconds."""
+    folder = user_cache("xla")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        console.print(f"{folder}: no compilation cache ({error})")
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def open_data(config: Config) -> Dataset:
+    """The data set of the config: the folder given, or phantoms made for the run.
+
+    Errors: no folder where the experiment has no phantoms; what `open_dataset` raises.
+    """
+    data = config.data
+    root = data.root
+    if not root:
+        if not config.synth.cases:
+            raise UserError("config.data.root: is unset; give the folder of your data set")
+        from medjax.data.phantoms import VERSION, make_phantoms
+
+        synth = config.synth
+        name = f"brats-v{VERSION}-{synth.spacing:g}mm-{synth.field:g}T-seed{config.seed}"
+        with counter("making phantoms") as show:
+            made = make_phantoms(
+                user_cache("phantoms", name),
+                cases=synth.cases,
+                seed=config.seed,
+                spacing=synth.spacing,
+                field=synth.field,
+                progress=show,
+            )
+        root = str(made)
+    dataset = open_dataset(
+        root, data.layout, channels=tuple(data.channels), convention=data.convention
+    )
+    cases = dataset.cases
+    if not data.root:  # a cache shared by runs of other sizes may hold more
+        cases = cases[: config.synth.cases]
+    if data.cases:
+        cases = cases[: data.cases]
+    joined, notes = join_duplicates(cases)
+    return replace(dataset, cases=joined, assumed=(*dataset.assumed, *notes))
+
+
+def assumptions(config: Config, dataset: Dataset) -> dict[str, Any]:
+    """What the run takes for granted without having read it; marked in every result."""
+    assumed: dict[str, Any] = {f"decided {i + 1}": text for i, text in enumerate(dataset.assumed)}
+    if len(config.data.spacing):
+        assumed["spacing"] = [float(s) for s in config.data.spacing]
+    return assumed
+
+
+def claim(config: Config, workdir: Path) -> dict[str, Any]:
+    """Writes config.json, or checks that the work folder holds a run of this very config.
+
+    Returns the stored config. A step count that was derived from `train.minutes` is stored in it
+    and kept.
+    """
+    path = workdir / "config.json"
+    wanted = json.loads(config.to_json_best_effort())
+    if not path.is_file():
+        write_json(path, wanted)
+        return wanted
+    stored = read_json(path)
+    derived = wanted["train"]["minutes"] > 0
+    changed = [
+        key
+        for key in _leaves(wanted).keys() | _leaves(stored).keys()
+        if _leaves(wanted).get(key) != _leaves(stored).get(key)
+        and not (derived and key == "train.steps")
+        and not key.startswith("eval.")
+        and key not in ("mode", "steps_timed")
+    ]
+    if changed:
+        raise UserError(
+            f"{workdir}: holds a run of another config ({', '.join(sorted(changed))} differ); "
+            "use another --workdir or remove it"
+        )
+    return stored
+
+
+def stored_config(config: Config, workdir: Path) -> Config:
+    """The config a work folder was trained with; only how to judge (`eval`) follows the command line."""
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise UserError(f"{workdir}: holds no trained run; train first, or give its --workdir")
+    stored = read_json(path)
+    stored.pop("steps_timed", None)
+    merged = ConfigDict(stored)
+    merged.eval = config.eval
+    return merged.lock()
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found |= _leaves(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def prepare_experiment(config: Config, workdir: Path) -> Experiment:
+    """Data, split.json and plan.json of a work folder: made at first, read afterwards."""
+    dataset = open_data(config)
+    for finding in dataset.findings[:10]:
+        console.print(f"{finding.file}: {finding.kind}: {finding.message}")
+    if len(dataset.findings) > 10:
+        console.print(
+            f"... {len(dataset.findings) - 10} more findings; see them with --mode verify"
+        )
+    labelled = [case for case in dataset.cases if case.label is not None]
+    parts = split(
+        labelled,
+        folds=config.data.folds,
+        fold=config.data.fold,
+        validation=config.data.validation,
+        seed=config.seed,
+    )
+    split_path = workdir / "split.json"
+    if split_path.is_file():
+        stored = json.loads(split_path.read_text())
+        if stored["sha256"] != parts.sha256():
+            raise UserError(
+                f"{split_path}: the data set has changed since this run began; use another --workdir"
+            )
+    else:
+        write_json(split_path, {**asdict(parts), "sha256": parts.sha256()})
+    plan_path = workdir / "plan.json"
+    if plan_path.is_file():
+        return Experiment(config, workdir, dataset, parts, read_plan(plan_path))
+    by_id = {case.id: case for case in dataset.cases}
+    found = fingerprint(
+        [by_id[i] for i in parts.train],
+        dataset,
+        spacing=tuple(config.data.spacing),
+        seed=config.seed,
+        progress=bar("reading training cases"),
+    )
+    plan = make_plan(
+        found,
+        dataset,
+        memory_gb=config.plan.memory_gb,
+        width=config.plan.width,
+        stages=config.plan.stages,
+        batch=config.plan.batch,
+        patch=tuple(config.plan.patch),
+        spacing=tuple(config.plan.spacing),
+        assumed=assumptions(config, dataset),
+    )
+    plan.write(plan_path)
+    return Experiment(config, workdir, dataset, parts, read_plan(plan_path))
+
+
+def build_model(config: Config, plan: Plan) -> UNet:
+    """The network of the plan with the config's blocks. Errors name the key."""
+    precision = config.train.precision
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise UserError(
+            f"train.precision: {precision!r} is unknown; choose auto, float32 or bfloat16"
+        )
+    half = precision == "bfloat16" or (precision == "auto" and jax.default_backend() != "cpu")
+    return UNet(
+        heads={"seg": len(plan.groups)},
+        widths=plan.widths,
+        kernels=plan.kernels,
+        strides=plan.strides,
+        dtype=jnp.bfloat16 if half else jnp.float32,
+        **config.model,
+    )
+
+
+def init_params(model: UNet, plan: Plan, seed: int) -> Any:
+    """The weights at the start: a function of the seed alone, not of the patch."""
+    image = jnp.zeros((1, *divisor(plan.strides), len(plan.channels)))
+    return jax.jit(lambda key: model.init(key, image, False)["params"])(jax.random.key(seed))
+
+
+def build_augmentation(config: Config, plan: Plan) -> tuple[Augmentation, tuple[int, int, int]]:
+    """The augmentation of the config and the shape of the crops that it needs."""
+    chosen = config.augment
+    return default(
+        plan.patch,
+        plan.spacing,
+        strength=chosen.strength,
+        flips=None if chosen.flips else (),
+        rotation=chosen.rotation,
+        scale=tuple(chosen.scale),
+        shear=chosen.shear,
+        elastic=tuple(chosen.elastic) or None,
+    )
+
+
+def mirror_axes(config: Config, plan: Plan) -> tuple[int, ...]:
+    """Axes to mirror at prediction: those that training flipped."""
+    if not (config.eval.mirror and config.augment.flips):
+        return ()
+    return tuple(axis for axis in range(3) if plan.patch[axis] > 1)
+
+
+def build_predictor(config: Config, plan: Plan, model: UNet, params: Any) -> Predictor:
+    """The trained model as a function of scans."""
+    return Predictor(
+        forward=forward(model, params, exclusive=plan.exclusive),
+        plan=plan,
+        overlap=config.eval.overlap,
+        tiles=config.eval.tiles,
+        mirror_axes=mirror_axes(config, plan),
+    )

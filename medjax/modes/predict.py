@@ -1,0 +1,90 @@
+"""`--mode predict`: label maps on each input's own grid; one bad file does not stop the others."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from medjax import progress
+from medjax.data.cases import Case
+from medjax.data.inputs import find_inputs
+from medjax.data.plan import read_plan
+from medjax.data.prepare import load
+from medjax.errors import UserError
+from medjax.infer.predictor import Predictor, native, suffix
+from medjax.infer.restore import restore_channel, restore_labels
+from medjax.io.files import write
+from medjax.modes import experiment
+from medjax.modes.defaults import Config
+from medjax.modes.eval import load_weights
+from medjax.space.volume import Volume
+from medjax.train.results import read_json
+
+console = progress.console
+
+
+def main(
+    config: Config,
+    workdir: Path,
+    source: Path,
+    output: Path,
+    *,
+    save_probabilities: bool = False,
+) -> None:
+    """Predicts every case under `source` into `output/CASE.nii.gz` (.png for pictures).
+
+    With `save_probabilities` also `output/CASE_CLASS.nii.gz` per class or region, float32 in [0,
+    1]. Errors: no trained run in the work folder, nothing to predict, and, at the end, the files
+    that failed.
+    """
+    experiment.compile_cache()
+    config = experiment.stored_config(config, workdir)
+    plan = read_plan(workdir / "plan.json")
+    cases = find_inputs(source, plan.channels)
+    model, params, _ = load_weights(config, plan, workdir)
+    predictor = experiment.build_predictor(config, plan, model, params)
+    judged = workdir / "results.json"
+    if judged.is_file():
+        names = read_json(judged)["prediction"]["keep_largest"]
+        kept = tuple(plan.names.index(name) + plan.exclusive for name in names)
+        predictor = replace(predictor, keep_largest=kept)
+    failed = []
+    for case in progress.bar("predicting")(cases):
+        try:
+            predict(
+                case,
+                predictor,
+                output,
+                tuple(config.data.spacing),
+                save_probabilities=save_probabilities,
+            )
+        except UserError as error:
+            failed.append(str(error))
+            console.print(f"{case.id}: {error}")
+    console.print(f"made {len(cases) - len(failed)} of {len(cases)} label maps in {output}")
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(cases)} inputs failed and the others are done: {'; '.join(failed)}"
+        )
+
+
+def predict(
+    case: Case,
+    predictor: Predictor,
+    output: Path,
+    spacing: Sequence[float],
+    *,
+    save_probabilities: bool,
+) -> None:
+    """One case to its files. Errors name the file."""
+    plan = predictor.plan
+    scan = load(case, plan.labels, len(plan.channels), spacing=spacing)
+    found, geometry = predictor(scan, case.id)
+    labels = restore_labels(found, geometry, plan.labels, keep_largest=predictor.keep_largest)
+    write(native(labels, scan, plan), output / f"{case.id}{suffix(case)}")
+    if save_probabilities:
+        for channel, name in enumerate(plan.names, start=int(plan.exclusive)):
+            values = restore_channel(np.ascontiguousarray(found[..., channel]), geometry)
+            volume = scan.orientation.undo(Volume(values, scan.affine))
+            write(volume, output / f"{case.id}_{name}.nii.gz")

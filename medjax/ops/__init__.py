@@ -1,0 +1,1 @@
+"""Array functions in JAX without parameters."""

@@ -1,0 +1,1 @@
+"""MR physics: anatomies, tumours and signals."""

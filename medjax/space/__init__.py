@@ -1,0 +1,1 @@
+"""Geometry on numpy arrays: volumes, resampling, normalisation, tiles. No JAX."""

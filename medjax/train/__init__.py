@@ -1,0 +1,1 @@
+"""One compiled step, one loop, and what it leaves on disk."""

@@ -1,0 +1,217 @@
+"""The one training loop: read a batch, step, report a step late, validate, save."""
+
+import math
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh
+
+from medjax.errors import UserError
+from medjax.train import checkpoint
+from medjax.train.state import State
+from medjax.train.step import replicate, shard
+from medjax.train.writers import Writers
+
+HostBatch = Mapping[str, np.ndarray]
+Step = Callable[[State, Any, jax.Array], tuple[State, dict[str, jax.Array]]]
+
+
+@dataclass
+class Clock:
+    """Where the time of a run went, in seconds; it goes on over resumes."""
+
+    compile: float = 0.0
+    train: float = 0.0
+    steps: list[float] = field(default_factory=list)
+
+    def median_step(self) -> float:
+        """The typical time from one step's start to the next's, data and reporting included."""
+        return statistics.median(self.steps) if self.steps else math.nan
+
+
+def steps_in(seconds: float, *, step: float, validation: float, validations: int) -> int:
+    """How many steps fit the time that is left, with the validations among them; at least 1.
+
+    3 % are kept for checkpoints and for a machine that slows down.
+    """
+    return max(1, int((0.97 * seconds - validations * validation) / step))
+
+
+def time_steps(
+    step: Step,
+    state: State,
+    batches: Iterator[HostBatch],
+    key: jax.Array,
+    mesh: Mesh,
+    *,
+    count: int = 6,
+) -> tuple[float, float]:
+    """Seconds of the first call (compilation) and the median of `count` later ones, on a copy of the state.
+
+    The steps are thrown away, so the run that follows is the same whatever was timed.
+    """
+    copy = replicate(jax.tree.map(jnp.copy, state), mesh)
+    seconds = []
+    for _ in range(count + 2):
+        begin = time.perf_counter()
+        copy, means = step(copy, shard(dict(next(batches)), mesh), key)
+        jax.block_until_ready(means)
+        seconds.append(time.perf_counter() - begin)
+    return seconds[0], statistics.median(seconds[2:])
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Stops a run whose losses are not finite: each such step is undone in the graph, a few are borne."""
+
+    names: Sequence[str]  # of the cases, by position
+    allowed: int = 5
+    seen: list[str] = field(default_factory=list)
+
+    def look(self, number: int, means: Mapping[str, float], batch: HostBatch) -> None:
+        """Reads one step's outcome; raises UserError naming the cases once too many were not finite."""
+        if means["finite"] > 0:
+            return
+        cases = sorted({self.names[int(i)] for i in batch["case"]})
+        self.seen.append(f"step {number}: {', '.join(cases)}")
+        if len(self.seen) > self.allowed:
+            raise UserError(
+                f"training: {len(self.seen)} steps had a loss or gradient that is not finite ("
+                + "; ".join(self.seen)
+                + "); they were undone and the state is saved; look at these cases with "
+                "`--mode verify`, or lower train.learning_rate"
+            )
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C into an answer to "was one asked for?"; the second acts at once.
+
+    A step in flight has given its state away: only between two steps is there a whole one to save.
+    """
+    asked = False
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def fit(
+    step: Step,
+    state: State,
+    batches: Iterator[HostBatch],
+    *,
+    key: jax.Array,
+    mesh: Mesh,
+    checkpoints: ocp.CheckpointManager,
+    writers: Writers,
+    watch: Watch,
+    clock: Clock,
+    validate: Callable[[Any], dict[str, float]] | None,
+    validations: int,
+    report: Callable[[int, Mapping[str, float]], None] = lambda number, means: None,
+    log_every: int = 10,
+) -> State:
+    """Runs from `state.step` to `state.horizon`; what is saved at a step resumes to the same bits.
+
+    Nothing waits for the device except reading a step's means while the next one runs. At
+    `validations` evenly spaced steps, the last one among them, the weights are validated and a
+    checkpoint is saved (without `validate` the newest counts as the best). On Ctrl-C, on a bad step
+    too many and on any error of the loop the newest finite state is saved first. `report(number,
+    means)` is called for every step.
+    """
+    total, number = int(state.horizon), int(state.step)
+    marks = {round(total * (i + 1) / validations) for i in range(validations)} | {total}
+    pending: tuple[int, dict[str, jax.Array], HostBatch] | None = None
+    sums: dict[str, list[float]] = {}
+    begin = last = time.perf_counter()
+    trained = clock.train
+
+    def settle() -> None:
+        """Reads the step before: the only wait for the device."""
+        nonlocal pending
+        if pending is None:
+            return
+        index, means, batch = pending
+        pending = None
+        values = {name: float(value) for name, value in means.items()}
+        watch.look(index, values, batch)
+        if values["finite"] > 0:
+            for name, value in values.items():
+                sums.setdefault(name, []).append(value)
+        report(index, values)
+        if index % log_every == 0 or index == total:
+            row = {name: sum(v) / len(v) for name, v in sums.items()}
+            row["patches_per_second"] = len(batch["case"]) / clock.median_step()
+            row["nonfinite_steps"] = len(watch.seen)
+            writers.write(index, row)
+            sums.clear()
+
+    def save(score: float) -> None:
+        clock.train = trained + time.perf_counter() - begin
+        facts = {
+            "train_seconds": clock.train,
+            "compile_seconds": clock.compile,
+            "step_seconds": clock.median_step() if clock.steps else None,
+            "nonfinite": list(watch.seen),
+        }
+        checkpoint.save(checkpoints, state, facts, score=score)
+
+    saved = number
+    try:
+        with deferred_interrupt() as interrupted:
+            while number < total:
+                batch = next(batches)
+                state, means = step(state, shard(dict(batch), mesh), key)
+                number += 1
+                settle()
+                now = time.perf_counter()
+                if clock.compile:
+                    clock.steps.append(now - last)
+                else:  # the first call of this process compiles
+                    jax.block_until_ready(means)
+                    now = time.perf_counter()
+                    clock.compile = now - last
+                last = now
+                pending = number, means, batch
+                if number in marks:
+                    settle()
+                    score = float(number)
+                    if validate is not None:
+                        found = validate(state)
+                        score = found["validation_dice"]
+                        writers.write(number, found)
+                    save(score)
+                    saved = number
+                    last = time.perf_counter()
+                if interrupted():
+                    raise KeyboardInterrupt
+    except (KeyboardInterrupt, Exception):
+        if number > saved and not state.step.is_deleted():
+            save(-1.0)  # to resume from; never the best
+        raise
+    finally:
+        checkpoints.wait_until_finished()
+        clock.train = trained + time.perf_counter() - begin
+    return state

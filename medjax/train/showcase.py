@@ -1,0 +1,59 @@
+"""Which cases a report shows, and what it shows of them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Array
+
+from medjax.data.cases import Case
+from medjax.data.prepare import load
+from medjax.infer.predictor import Predictor, attention_map, suffix
+from medjax.io.files import read
+from medjax.train.evaluate import Row
+from medjax.train.report import ReportCase
+
+
+def best_median_worst(rows: Sequence[Row]) -> dict[str, str]:
+    """Which case to show in which role, by its mean Dice over classes; fewer than three cases give fewer."""
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        scores.setdefault(row["case"], []).append(row["dice"])
+    means = {k: float(np.nanmean(v)) for k, v in scores.items() if np.isfinite(v).any()}
+    order = sorted(means, key=lambda case: (means[case], case))
+    if not order:
+        return {}
+    chosen = {"best": order[-1], "median": order[(len(order) - 1) // 2], "worst": order[0]}
+    return {
+        role: case
+        for role, case in chosen.items()
+        if list(chosen.values()).count(case) == 1 or role == "best"
+    }
+
+
+def showcase(
+    cases: Mapping[str, Case],
+    rows: Sequence[Row],
+    predictor: Predictor,
+    look: Callable[[Array], Array] | None,
+    folder: Path,
+    *,
+    spacing: Sequence[float] = (),
+) -> Iterator[ReportCase]:
+    """What the report shows of the best, median and worst case: image, reference, saved prediction."""
+    plan = predictor.plan
+    for role, name in best_median_worst(rows).items():
+        case = cases[name]
+        scan = load(case, plan.labels, len(plan.channels), spacing=spacing)
+        saved, _ = read(folder / f"{name}{suffix(case)}").canonical()
+        assert scan.label is not None  # it was scored
+        yield ReportCase(
+            id=name,
+            role=role,
+            image=scan.image[..., 0],
+            reference=scan.label,
+            prediction=plan.labels.encode(saved.array),
+            spacing=scan.spacing,
+            scores={f"{r['class']} dice": r["dice"] for r in rows if r["case"] == name},
+            attention=attention_map(look, predictor, scan, name),
+        )

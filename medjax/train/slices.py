@@ -1,0 +1,321 @@
+"""The cases of the report as pictures: three planes under the contours, and the attention maps."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from typing import Any
+
+import contourpy
+import matplotlib
+import numpy as np
+from jaxtyping import Bool, Float, Num, Shaped, UInt8
+from PIL import Image
+
+from medjax.train.page import TIMES, metric, score, text
+
+COLOURS = 7  # of the page's palette (Okabe & Ito 2008), told apart with any colour vision
+ATTENTION = matplotlib.colormaps["inferno"]
+MOST_PIXELS = 1024
+
+
+@dataclass(frozen=True)
+class ReportCase:
+    """One case to look at: `role` is "best", "median" or "worst"; arrays are canonical (RAS+).
+
+    `image` is one channel on the native grid in any unit, `reference` and `prediction` are class
+    indices (0 is background, indices without a name such as 255 are ignored), `spacing` is in mm,
+    `attention` is in [0, 1]. `picture` says that x runs to the right, y down and that the patient's
+    directions are unknown, as in PNG files; None takes it from the shape (z = 1).
+    """
+
+    id: str
+    role: str
+    image: Num[np.ndarray, "x y z"]
+    reference: UInt8[np.ndarray, "x y z"]
+    prediction: UInt8[np.ndarray, "x y z"]
+    spacing: tuple[float, float, float]
+    scores: Mapping[str, Any]
+    attention: Float[np.ndarray, "x y z"] | None = None
+    picture: bool | None = None
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A slice as the screen shows it; `axis` is the one it is perpendicular to."""
+
+    name: str
+    axis: int
+    index: int
+    spacing: tuple[float, float]  # mm along the screen's rows and columns
+    letters: str  # left, right, top, bottom; "" for a picture
+
+    def cut(self, volume: Shaped[np.ndarray, "x y z"]) -> Shaped[np.ndarray, "rows columns"]:
+        """As radiologists look: right is left, anterior and superior are up. A picture as it is."""
+        shown = np.take(volume, self.index, self.axis).T
+        return shown[::-1, ::-1] if self.letters else shown
+
+
+def planes(case: ReportCase, found: Bool[np.ndarray, "x y z"]) -> list[Plane]:
+    """Axial, coronal and sagittal through the centre of mass of what is found; one if it is 2-D.
+
+    Where such a plane meets nothing (a ring, several lesions) it is the nearest that does; where
+    nothing is found at all, the middle of the volume.
+    """
+    flat = [axis for axis, size in enumerate(found.shape) if size == 1]
+    picture = found.shape[2] == 1 if case.picture is None else case.picture
+    result = []
+    for name, axis, letters in (
+        ("axial", 2, "RLAP"),
+        ("coronal", 1, "RLSI"),
+        ("sagittal", 0, "APSI"),
+    ):
+        columns, rows = (other for other in range(3) if other != axis)
+        counts = found.sum(axis=(columns, rows))
+        index = found.shape[axis] // 2
+        if counts.any():
+            held = np.flatnonzero(counts)
+            centre = np.average(held, weights=counts[held])
+            index = int(held[np.argmin(np.abs(held - centre))])
+        spacing = (case.spacing[rows], case.spacing[columns])
+        result.append(Plane("picture" if picture else name, axis, index, spacing, letters))
+    if picture:
+        return [replace(result[0], letters="")]
+    return [plane for plane in result if plane.axis in flat] or result
+
+
+def pictures(cases: Sequence[ReportCase], classes: Sequence[str]) -> str:
+    """The section of the page with the cases; classes: names of the indices, background first."""
+    if not cases:
+        return ""
+    blocks = "".join(_case(f"case{i}", case, classes) for i, case in enumerate(cases))
+    single = len(classes) == 2
+    colours = "".join(
+        f'<span><i class="swatch k{(index - 1) % COLOURS}"></i>{text(name)}</span>'
+        for index, name in enumerate(classes)
+        if index and not single
+    )
+    switches = "".join(
+        f'<label><input type="checkbox" id="show-{source}" checked>'
+        f'<i class="stroke {source}-key{f" k{colour}" if single else ""}"></i>{source}</label>'
+        for colour, source in enumerate(("reference", "prediction"))
+    )
+    note = "Solid lines are the reference, dashed lines the prediction."
+    if not single:
+        note += " Colour is the class."
+    if 'class="left"' in blocks:
+        note += (
+            " Slices run through the centre of mass of the reference; those cropped around it show "
+            "the whole slice on a click. Radiological convention: the patient's right (R) is on "
+            "the left of axial and coronal slices, sagittal slices face left."
+        )
+    return (
+        f'<section><h2>Best, median and worst case</h2><p class="note">{note}</p>'
+        f'<p class="legend">{colours}{switches}</p>{blocks}</section>'
+    )
+
+
+def _case(key: str, case: ReportCase, classes: Sequence[str]) -> str:
+    known = range(1, len(classes))
+    truth, guess = ((a > 0) & (a < len(classes)) for a in (case.reference, case.prediction))
+    levels = window(case.image, truth | guess)
+    shown = planes(case, truth if truth.any() else guess)
+    top = "".join(_figure(f"{key}-{plane.name}", plane, case, known, levels) for plane in shown)
+    scores = " · ".join(f"{metric(key)} {score(value, key)}" for key, value in case.scores.items())
+    voxels = f"Voxels of {TIMES.join(f'{s:.3g}' for s in case.spacing)} mm. "
+    return (
+        f'<article class="case"><h3><span class="role {text(case.role)}">{text(case.role)}</span> '
+        f'{text(case.id)}</h3><p class="note">{scores}</p><div class="planes">{top}</div>'
+        f'<p class="note">{voxels if shown[0].letters else ""}Grey levels from {levels[0]:.4g} to '
+        f"{levels[1]:.4g}.</p>{_attention(key, case, shown)}</article>"
+    )
+
+
+def _figure(
+    key: str, plane: Plane, case: ReportCase, known: range, levels: tuple[float, float]
+) -> str:
+    fine = "" if plane.letters else " fine"  # vessels in a picture: thin lines, no dashes
+    masks = []
+    for source, labels in (("reference", case.reference), ("prediction", case.prediction)):
+        for index in known:
+            if (mask := plane.cut(labels) == index).any():
+                single_prediction = len(known) == 1 and source == "prediction"
+                masks.append((source + fine, 1 if single_prediction else index - 1, mask))
+    differing = case.reference != case.prediction
+    grey = greys(plane.cut(case.image), *levels)
+    size = [n * s for n, s in zip(grey.shape, plane.spacing, strict=True)]
+    caption = f"Picture, {grey.shape[1]}{TIMES}{grey.shape[0]} pixels"
+    if plane.letters:
+        place = f"slice {plane.index + 1} of {case.image.shape[plane.axis]}"
+        extent = f"whole slice {size[1]:.0f}{TIMES}{size[0]:.0f} mm"
+        caption = f"{plane.name.capitalize()}, {place}, {extent}"
+    detail = "" if plane.letters else detail_svg(key, plane.cut(differing), plane.spacing)
+    picture = slice_svg(key, grey, masks, plane.spacing, f"{plane.name} slice of {case.id}")
+    return (
+        f'<figure><div class="view">{picture}{_letters(plane)}</div>'
+        f"<figcaption>{caption}</figcaption></figure>{detail}"
+    )
+
+
+def _attention(key: str, case: ReportCase, shown: Sequence[Plane]) -> str:
+    if case.attention is None:
+        return ""
+    heat = np.nan_to_num(case.attention)
+    low, high = float(heat.min()), float(heat.max())
+    views = ""
+    for plane in shown:
+        name = f"attention, {plane.name} slice of {case.id}"
+        scaled = (plane.cut(heat) - low) / max(high - low, 1e-6)
+        svg = attention_svg(f"{key}-{plane.name}", scaled, plane.spacing, name)
+        views += f'<figure><div class="view">{svg}{_letters(plane)}</div></figure>'
+    return (
+        f'<div class="planes">{views}</div><p class="note">Spatial attention over the whole slice: '
+        f'{low:.3f} <i class="ramp"></i> {high:.3f}, the range of this case.</p>'
+    )
+
+
+def _letters(plane: Plane) -> str:
+    sides = zip(("left", "right", "top", "bottom"), plane.letters, strict=False)
+    return "".join(f'<b class="{side}">{letter}</b>' for side, letter in sides)
+
+
+def window(
+    image: Num[np.ndarray, "x y z"], found: Bool[np.ndarray, "x y z"]
+) -> tuple[float, float]:
+    """Grey levels shown: the central 99 % of the finite voxels in and around what was segmented."""
+    if found.any():
+        box = []
+        for others in ((1, 2), (0, 2), (0, 1)):
+            first, last = np.flatnonzero(found.any(axis=others))[[0, -1]]
+            box.append(slice(max(2 * first - last - 1, 0), 2 * last - first + 2))
+        image = image[tuple(box)]
+    values = image[np.isfinite(image)]
+    if not values.size:
+        return 0.0, 1.0
+    low, high = np.percentile(values, [0.5, 99.5])
+    return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)
+
+
+def slice_svg(
+    key: str,
+    grey: UInt8[np.ndarray, "rows columns"],
+    masks: Sequence[tuple[str, int, Bool[np.ndarray, "rows columns"]]],
+    spacing: tuple[float, float],
+    name: str,
+) -> str:
+    """The slice in its true proportions (mm) under vector contours, cropped to what was found.
+
+    masks: (class of the line in the page's style, colour, mask). A click shows the whole slice.
+    """
+    rows, columns = grey.shape
+    high, wide = rows * spacing[0], columns * spacing[1]
+    picture = Image.fromarray(grey)
+    if max(grey.shape) > MOST_PIXELS:
+        shrink = MOST_PIXELS / max(grey.shape)
+        smaller = (max(round(columns * shrink), 1), max(round(rows * shrink), 1))
+        picture = picture.resize(smaller, Image.Resampling.BOX)
+    found = np.zeros(grey.shape, bool)
+    paths = ""
+    for line, colour, mask in masks:
+        found |= mask
+        paths += f'<path class="{line} k{colour % COLOURS}" d="{contour(mask)}"/>'
+    view, whole = _view(found, spacing), f"0 0 {wide:.6g} {high:.6g}"
+    other = "" if view == whole else f' data-other="{whole}"'
+    return (
+        f'<svg viewBox="{view}"{other} role="img" aria-label="{escape(name)}"><g id="{key}">'
+        f'<image id="{key}-image" width="{wide:.6g}" height="{high:.6g}" '
+        f'preserveAspectRatio="none" href="{_uri(picture)}"/>'
+        f'<g transform="scale({spacing[1] / 2:.6g} {spacing[0] / 2:.6g})">{paths}</g></g></svg>'
+    )
+
+
+def detail_svg(
+    key: str, differing: Bool[np.ndarray, "rows columns"], spacing: tuple[float, float]
+) -> str:
+    """A quarter of the sides of `slice_svg(key, ...)`, where most pixels differ, enlarged."""
+    size = [max(n // 4, min(n, 32)) for n in differing.shape]
+    total = np.pad(differing, ((1, 0), (1, 0))).cumsum(0).cumsum(1)  # integral image
+    (h, w), (rows, columns) = size, differing.shape
+    inside = total[h:, w:] - total[:-h, w:] - total[h:, :-w] + total[:-h, :-w]
+    row, column = np.unravel_index(inside.argmax(), (rows - h + 1, columns - w + 1))
+    box = (column * spacing[1], row * spacing[0], w * spacing[1], h * spacing[0])
+    view = " ".join(f"{value:.6g}" for value in box)
+    return (
+        f'<figure><div class="view"><svg class="detail" viewBox="{view}" role="img" '
+        f'aria-label="detail"><use href="#{key}"/></svg></div><figcaption>Detail, where reference '
+        "and prediction differ most</figcaption></figure>"
+    )
+
+
+def attention_svg(
+    key: str, attention: Float[np.ndarray, "rows columns"], spacing: tuple[float, float], name: str
+) -> str:
+    """The whole slice of `slice_svg(key, ...)` under a map in [0, 1]; where it is 0 it is clear."""
+    high, wide = (n * s for n, s in zip(attention.shape, spacing, strict=True))
+    step = -(-max(attention.shape) // 256)
+    levels = np.round(np.clip(attention[::step, ::step], 0, 1) * 63).astype(np.uint8)
+    picture = Image.frombytes("P", levels.shape[::-1], levels.tobytes())
+    shades = np.linspace(0, 1, 64)
+    picture.putpalette((ATTENTION(shades)[:, :3] * 255).astype(np.uint8).tobytes())
+    href = _uri(picture, transparency=(200 * shades**0.7).astype(np.uint8).tobytes())
+    return (
+        f'<svg viewBox="0 0 {wide:.6g} {high:.6g}" role="img" aria-label="{escape(name)}">'
+        f'<use href="#{key}-image"/><image width="{wide:.6g}" height="{high:.6g}" '
+        f'preserveAspectRatio="none" href="{href}"/></svg>'
+    )
+
+
+def greys(
+    plane: Num[np.ndarray, "rows columns"], low: float, high: float
+) -> UInt8[np.ndarray, "rows columns"]:
+    """Grey levels 0 to 255 of the window; NaN is black."""
+    scaled = np.nan_to_num(
+        (plane.astype(np.float64) - low) / (high - low), nan=0, posinf=1, neginf=0
+    )
+    return np.round(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+
+
+def contour(mask: Bool[np.ndarray, "rows columns"]) -> str:
+    """The outline as an SVG path in half pixels, midway between the pixels inside and outside."""
+    parts = []
+    padded = np.pad(mask, 1).astype(np.float64)
+    for line in contourpy.contour_generator(z=padded).lines(0.5):
+        points = np.rint(2 * np.asarray(line) - 1).astype(int)
+        moves = np.diff(points, axis=0)
+        turn = np.any(moves[1:] != moves[:-1], axis=1)
+        points = points[np.concatenate([[True], turn, [True]])]
+        moves = np.diff(points, axis=0)[:-1]
+        parts.append(
+            f"M{points[0][0]} {points[0][1]}l" + " ".join(f"{x} {y}" for x, y in moves) + "z"
+        )
+    return "".join(parts)
+
+
+def _view(found: Bool[np.ndarray, "rows columns"], spacing: tuple[float, float]) -> str:
+    """The square, 50 mm or more, around what was found; the whole slice if that is much of it."""
+    sizes = [n * s for n, s in zip(found.shape, spacing, strict=True)]
+    corner, shown = [0.0, 0.0], sizes
+    if found.any():
+        boxes = [np.flatnonzero(found.any(axis=1 - axis))[[0, -1]] + [0, 1] for axis in (0, 1)]
+        edges = [box * s for box, s in zip(boxes, spacing, strict=True)]
+        side = max(50.0, 1.8 * max(high - low for low, high in edges))
+        if side < 0.75 * max(sizes):
+            shown = [min(side, size) for size in sizes]
+            corner = [
+                float(np.clip((low + high - seen) / 2, 0, size - seen))
+                for (low, high), seen, size in zip(edges, shown, sizes, strict=True)
+            ]
+    return " ".join(f"{value:.6g}" for value in (*corner[::-1], *shown[::-1]))
+
+
+def _uri(picture: Image.Image, **options: bytes) -> str:
+    """The smaller of PNG and, for grey pictures above 64 kB, JPEG, as a data URI."""
+    memory = io.BytesIO()
+    picture.save(memory, "PNG", optimize=True, **options)
+    data, kind = memory.getvalue(), "png"
+    if picture.mode == "L" and len(data) > 64_000:
+        memory = io.BytesIO()
+        picture.save(memory, "JPEG", quality=85)
+        data, kind = min((data, "png"), (memory.getvalue(), "jpeg"), key=lambda pair: len(pair[0]))
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

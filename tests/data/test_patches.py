@@ -1,0 +1,138 @@
+"""Patches: every voxel can be drawn, labels stay with images, workers and restarts change nothing."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medjax.data.cache import Cached, open_cached, places
+from medjax.data.patches import crop, draw, iterate, patch_start, patches
+from medjax.errors import UserError
+
+
+def stored(folder, shape, seed=0, labelled=True):
+    image = np.arange(np.prod(shape), dtype=np.float32).reshape(*shape, 1)
+    label = np.zeros(shape, np.uint8)
+    if labelled:
+        label[1, 2, 3], label[0, 0, 0] = 1, 2
+    folder.mkdir(parents=True)
+    np.save(folder / "image.npy", image + 1 + seed)
+    np.save(folder / "label.npy", label)
+    rows = [np.column_stack([np.full(len(p), c, np.int32), p]) for c, p in places(label).items()]
+    np.save(folder / "places.npy", np.concatenate([np.zeros((0, 4), np.int32), *rows]))
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return [stored(tmp_path / f"case{i}-0", (6, 7, 8), seed=i) for i in range(3)]
+
+
+@given(st.tuples(*[st.integers(1, 9)] * 3), st.tuples(*[st.integers(1, 9)] * 3), st.integers(0, 99))
+def test_a_crop_is_the_padded_array_cut(shape, size, seed):
+    rng = np.random.default_rng(seed)
+    array = rng.normal(size=shape).astype(np.float32)
+    start = tuple(int(rng.integers(-10, 10)) for _ in range(3))
+    padded = np.pad(array, 20)
+    expected = padded[tuple(slice(s + 20, s + 20 + n) for s, n in zip(start, size, strict=True))]
+    np.testing.assert_array_equal(crop(array, start, size), expected)
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (3, 9, 4)])
+def test_every_voxel_can_be_drawn(shape):
+    patch, rng = (4, 4, 4), np.random.default_rng(0)
+    seen = np.zeros(shape, bool)
+    for _ in range(300):
+        start = patch_start(rng, shape, patch, None)
+        seen[tuple(slice(max(s, 0), s + p) for s, p in zip(start, patch, strict=True))] = True
+        for s, n, p in zip(start, shape, patch, strict=True):
+            assert min(0, n - p) <= s <= max(0, n - p)
+    assert seen.all()
+
+
+def test_first_and_last_windows_are_drawn():
+    rng = np.random.default_rng(0)
+    starts = {patch_start(rng, (6, 6, 6), (4, 4, 4), None) for _ in range(2000)}
+    assert {s[0] for s in starts} == {0, 1, 2}
+    assert len(starts) == 27
+
+
+def test_foreground_patches_hold_a_rare_class_as_often_as_a_common_one():
+    label = np.zeros((20, 20, 20), np.uint8)
+    label[:10] = 1
+    label[19, 19, 19] = 2
+    case = Cached("c", np.zeros((20, 20, 20, 1), np.float32), label, places(label))
+    rng, found = np.random.default_rng(0), []
+    for _ in range(200):
+        got = draw(case, rng, patch=(4, 4, 4), margin=(6, 6, 6), foreground=True)["label"]
+        found.append((got[1:5, 1:5, 1:5] == 2).any())
+    assert 0.4 < np.mean(found) < 0.6
+
+
+def test_the_margin_surrounds_the_patch(folders):
+    case = open_cached(folders[0])
+    wide = draw(case, np.random.default_rng(3), patch=(4, 4, 4), margin=(8, 7, 6), foreground=False)
+    tight = draw(
+        case, np.random.default_rng(3), patch=(4, 4, 4), margin=(4, 4, 4), foreground=False
+    )
+    np.testing.assert_array_equal(wide["image"][2:6, 1:5, 1:5], tight["image"])
+
+
+def test_a_batch_is_a_function_of_seed_and_number(folders):
+    options = {"patch": (4, 4, 4), "margin": (6, 6, 6), "batch": 4, "seed": 5}
+    long, short = patches(folders, steps=9, **options), patches(folders, steps=4, **options)
+    assert len(long) == 9
+    for key in ("image", "label", "index", "case"):
+        np.testing.assert_array_equal(long[3][key], short[3][key])
+    assert long[2]["index"].tolist() == [8, 9, 10, 11]
+    assert long[0]["image"].shape == (4, 6, 6, 6, 1)
+    other = patches(folders, steps=9, **{**options, "seed": 6})
+    assert not np.array_equal(long[0]["image"], other[0]["image"])
+
+
+def test_every_case_comes_once_a_round(folders):
+    drawn = patches(folders, steps=3, patch=(4, 4, 4), margin=(4, 4, 4), batch=3, seed=0)
+    for number in range(3):
+        assert sorted(drawn[number]["case"].tolist()) == [0, 1, 2]
+
+
+def test_the_last_share_of_a_batch_holds_foreground(folders):
+    drawn = patches(
+        folders, steps=20, patch=(2, 2, 2), margin=(2, 2, 2), batch=4, seed=0, foreground=0.5
+    )
+    for number in range(20):
+        assert (drawn[number]["label"][2:] > 0).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_and_restarts_give_the_same_batches(folders, workers):
+    drawn = patches(folders, steps=6, patch=(4, 4, 4), margin=(4, 4, 4), batch=2, seed=0)
+    stream = iterate(drawn, start=2, workers=workers)
+    found = list(stream)
+    assert len(found) == 4
+    for number, batch in enumerate(found, start=2):
+        for key, value in batch.items():
+            np.testing.assert_array_equal(value, drawn[number][key])
+
+
+def test_a_case_without_foreground_is_drawn_anywhere(tmp_path):
+    folders = [stored(tmp_path / "empty-0", (6, 6, 6), labelled=False)]
+    drawn = patches(
+        folders, steps=2, patch=(4, 4, 4), margin=(4, 4, 4), batch=2, seed=0, foreground=1.0
+    )
+    assert drawn[1]["image"].shape == (2, 4, 4, 4, 1)
+
+
+def test_a_damaged_cache_is_named(tmp_path, folders):
+    (folders[0] / "image.npy").write_bytes(b"short")
+    with pytest.raises(UserError, match="case0"):
+        open_cached(folders[0])
+
+
+def test_places_are_bounded_and_true():
+    label = np.ones((30, 30, 30), np.uint8)
+    label[0] = 255
+    found = places(label)
+    assert list(found) == [1]
+    assert found[1].shape == (10_000, 3)
+    assert (label[tuple(found[1].T)] == 1).all()

@@ -1,0 +1,80 @@
+"""Splits: disjoint, complete, by patient, and deaf to the same scan under two names."""
+
+import gzip
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medjax.data.cases import Case
+from medjax.data.identity import join_duplicates
+from medjax.data.splits import split
+from medjax.errors import UserError
+
+
+def cases_of(patients, scans=2):
+    return [
+        Case(f"p{p}_{s}", f"p{p}", (f"p{p}_{s}.nii.gz",), "l")
+        for p in range(patients)
+        for s in range(scans)
+    ]
+
+
+@given(st.integers(5, 40), st.integers(2, 5), st.floats(0, 0.5), st.integers(0, 9))
+def test_no_patient_stands_on_two_sides(patients, folds, validation, seed):
+    cases = cases_of(patients)
+    by_id = {case.id: case.patient for case in cases}
+    tested = []
+    for fold in range(folds):
+        parts = split(cases, folds=folds, fold=fold, validation=validation, seed=seed)
+        sides = [{by_id[i] for i in part} for part in (parts.train, parts.validation, parts.test)]
+        assert not sides[0] & sides[1]
+        assert not sides[0] & sides[2]
+        assert not sides[1] & sides[2]
+        assert len(parts.train) + len(parts.validation) + len(parts.test) == len(cases)
+        assert parts.train
+        assert parts.test
+        tested.extend(parts.test)
+    assert sorted(tested) == sorted(by_id)
+
+
+def test_order_of_the_folder_does_not_matter_but_the_seed_does():
+    cases = cases_of(20)
+    first = split(cases, folds=5, fold=0, validation=0.1, seed=0)
+    assert first == split(cases[::-1], folds=5, fold=0, validation=0.1, seed=0)
+    assert first.sha256() != split(cases, folds=5, fold=0, validation=0.1, seed=1).sha256()
+
+
+@pytest.mark.parametrize(
+    ("folds", "fold", "validation", "key"),
+    [(5, 5, 0.1, "data.fold"), (30, 0, 0.1, "data.folds"), (5, 0, 1.0, "data.validation")],
+)
+def test_what_cannot_be_split_is_named(folds, fold, validation, key):
+    with pytest.raises(UserError, match=key):
+        split(cases_of(20), folds=folds, fold=fold, validation=validation)
+
+
+def test_the_same_image_under_two_names_joins_the_patients(tmp_path):
+    for name, content in {
+        "a": b"one",
+        "b": b"two",
+        "c": b"one",
+        "d": b"two",
+        "e": b"three",
+    }.items():
+        # another compression level and time: other bytes, the same content
+        (tmp_path / f"{name}.nii.gz").write_bytes(
+            gzip.compress(content * 99, compresslevel=1 + ord(name) % 8)
+        )
+    cases = [Case(n, n.upper(), (str(tmp_path / f"{n}.nii.gz"),), None) for n in "abcde"]
+    joined, notes = join_duplicates(cases)
+    assert [case.patient for case in joined] == ["A", "B", "A", "B", "E"]
+    assert len(notes) == 2
+
+
+def test_acdc_holds_one_patient_twice(shared):
+    from medjax.data.layouts import open_dataset
+
+    _, notes = join_duplicates(open_dataset(str(shared / "acdc")).cases)
+    assert notes
+    assert all("patient074 and patient076" in note for note in notes)
