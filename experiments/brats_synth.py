@@ -16,11 +16,11 @@ def get_config() -> Config:
     config.synth.cases = 24
     config.plan.width = 16
     config.plan.stages = 4
-    config.plan.memory_gb = 1.0
+    config.plan.memory_gb = 0.4
     config.plan.batch = 2
     config.data.folds = 4
     config.train.learning_rate = 3e-3
-    config.train.steps = 300
+    config.train.steps = 250
     config.train.validations = 5
     config.train.validation_batches = 4
     config.eval.mirror = False

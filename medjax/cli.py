@@ -1,7 +1,6 @@
 """The command line: flags, and the table from mode to file."""
 
 import importlib
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -74,9 +73,9 @@ def _parse(arguments: list[str]) -> tuple[Any, dict[str, Any]]:
     from absl import flags
     from ml_collections import config_flags
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     found = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=found)
+    command = ["medjax", *arguments]
+    config_flags.DEFINE_config_file("config", flag_values=found, sys_argv=command)
     flags.DEFINE_string("mode", "", "what to do", flag_values=found)
     flags.DEFINE_string("workdir", "", "where the run lives", flag_values=found)
     flags.DEFINE_string("input", "", "what to predict", flag_values=found)
@@ -86,7 +85,7 @@ def _parse(arguments: list[str]) -> tuple[Any, dict[str, Any]]:
     flags.FLAGS.mark_as_parsed()  # Grain's worker processes look at them
     path = _config_path(arguments)
     try:
-        rest = found(["medjax", *arguments])
+        rest = found(command)
     except UserError:
         raise
     except Exception as error:

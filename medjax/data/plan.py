@@ -21,7 +21,7 @@ STRONG_ANISOTROPY = (
 )
 SIMILAR = 2.0  # spacings within this factor are pooled and convolved together (nnU-Net's rule)
 SMALLEST_MAP = 4  # voxels an axis keeps at least after pooling
-HELD_TENSORS = 14  # feature-sized float32 arrays alive per stage in one training step, measured
+HELD_TENSORS = 18  # feature-sized float32 arrays alive per stage in one training step, measured
 
 
 @dataclass(frozen=True)

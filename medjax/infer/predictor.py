@@ -16,7 +16,6 @@ from medjax.errors import UserError
 from medjax.infer.restore import restore_channel, restore_labels
 from medjax.infer.sliding import sliding_window
 from medjax.losses.segmentation import probabilities
-from medjax.nn.unet import divisor
 from medjax.space.volume import Volume
 
 Forward = Callable[[Array], Array]
@@ -89,8 +88,7 @@ def attention(model: Any, params: Any, plan: Plan) -> Forward | None:
         _, aux = model.apply({"params": params}, image, False)
         return aux.get("attention/0")
 
-    smallest = jnp.zeros((1, *divisor(plan.strides), len(plan.channels)))
-    if jax.eval_shape(finest, params, smallest) is None:
+    if jax.eval_shape(finest, params, jnp.zeros((1, *plan.patch, len(plan.channels)))) is None:
         return None
     apply = jax.jit(finest)
     return lambda image: apply(params, image)

@@ -21,7 +21,7 @@ from medjax.data.splits import Split, split
 from medjax.errors import UserError
 from medjax.infer.predictor import Predictor, forward
 from medjax.modes.defaults import Config
-from medjax.nn.unet import UNet, divisor
+from medjax.nn.unet import UNet
 from medjax.progress import bar, console, counter
 from medjax.train.results import read_json, write_json
 
@@ -231,8 +231,8 @@ def build_model(config: Config, plan: Plan) -> UNet:
 
 
 def init_params(model: UNet, plan: Plan, seed: int) -> Any:
-    """The weights at the start: a function of the seed alone, not of the patch."""
-    image = jnp.zeros((1, *divisor(plan.strides), len(plan.channels)))
+    """The weights at the start, a function of the seed; compiled without the forward pass."""
+    image = jnp.zeros((1, *plan.patch, len(plan.channels)))
     return jax.jit(lambda key: model.init(key, image, False)["params"])(jax.random.key(seed))
 
 

@@ -16,10 +16,11 @@ Sizes = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
 Geometry = tuple[Sizes, Sizes, Pads]  # strides, dilation, zeros before and after each axis
 
-# Measured on XLA:CPU (two AVX-512 cores); `benchmarks/conv.py` times both forms on any machine.
+# Measured on XLA:CPU, two AVX-512 cores.
 FEW_CHANNELS = 16  # below, the depth taps are stacked on the channels
 LARGE_PLANE = 32 * 32  # output pixels from which a loop over slices keeps its data in the cache
-BLOCK_BYTES = 2 << 20  # of the column matrix in one block of the weight gradient
+NARROW = 32  # output channels below which XLA's own weight gradient is slow in large planes
+BLOCK_BYTES = 1 << 20  # of the column matrix in one block of the weight gradient, roughly
 
 _IMPLEMENTATION: ContextVar[str] = ContextVar("convolution", default="auto")
 
@@ -237,11 +238,9 @@ def _fast_backward(
         dx = _forward(dy, flipped, (strides, dilation, around))
     else:
         dx = jax.vjp(lambda v: by_taps(v, kernel), x)[1](dy)[0]
-    if (
-        size != (1, 1, 1)
-        and x.shape[-1] >= FEW_CHANNELS
-        and dy.shape[2] * dy.shape[3] >= LARGE_PLANE
-    ):
+    _, _, height, width, outputs = dy.shape
+    narrow = x.shape[-1] >= FEW_CHANNELS and outputs < NARROW
+    if narrow and size != (1, 1, 1) and height * width >= LARGE_PLANE:
         dkernel = _kernel_gradient(x, dy, size, geometry)
     else:
         dkernel = jax.vjp(lambda v: by_taps(x, v), kernel)[1](dy)[0]

@@ -148,6 +148,16 @@ def fit(
     begin = last = time.perf_counter()
     trained = clock.train
 
+    def measure() -> None:
+        """Counts the time since the step before was done, the first one of a process as compilation."""
+        nonlocal last
+        now = time.perf_counter()
+        if clock.compile:
+            clock.steps.append(now - last)
+        else:
+            clock.compile = now - last
+        last = now
+
     def settle() -> None:
         """Reads the step before: the only wait for the device."""
         nonlocal pending
@@ -156,6 +166,7 @@ def fit(
         index, means, batch = pending
         pending = None
         values = {name: float(value) for name, value in means.items()}
+        measure()
         watch.look(index, values, batch)
         if values["finite"] > 0:
             for name, value in values.items():
@@ -186,14 +197,6 @@ def fit(
                 state, means = step(state, shard(dict(batch), mesh), key)
                 number += 1
                 settle()
-                now = time.perf_counter()
-                if clock.compile:
-                    clock.steps.append(now - last)
-                else:  # the first call of this process compiles
-                    jax.block_until_ready(means)
-                    now = time.perf_counter()
-                    clock.compile = now - last
-                last = now
                 pending = number, means, batch
                 if number in marks:
                     settle()

@@ -10,25 +10,30 @@ from typing import Any
 METRICS = {
     "dice": ("Dice", "", 3, "↑"),
     "iou": ("IoU", "", 3, "↑"),
+    "sensitivity": ("Sensitivity", "", 3, "↑"),
+    "precision": ("Precision", "", 3, "↑"),
     "hd95": ("HD95", "mm", 2, "↓"),
+    "hd100": ("HD100", "mm", 2, "↓"),
     "assd": ("ASSD", "mm", 2, "↓"),
     "nsd": ("NSD", "", 3, "↑"),
-    "volume_error_mm": ("Volume error", "mm³", 1, ""),
-    "volume_error_mm3": ("Volume error", "mm³", 1, ""),
-    "volume_error_ml": ("Volume error", "ml", 2, ""),
+    "volume_ml": ("Volume", "ml", 2, ""),
+    "reference_ml": ("Reference", "ml", 2, ""),
+    "volume_error_ml": ("Volume error", "ml", 2, "↓"),
+    "volume_bias_ml": ("Volume bias", "ml", 2, ""),
+    "volume_error_relative": ("Relative volume error", "", 2, "↓"),
     "lesion_dice": ("Lesion Dice", "", 3, "↑"),
     "lesion_f1": ("Lesion F1", "", 3, "↑"),
-    "lesion_precision": ("Lesion precision", "", 3, "↑"),
-    "lesion_recall": ("Lesion recall", "", 3, "↑"),
-    "precision": ("Precision", "", 3, "↑"),
-    "recall": ("Recall", "", 3, "↑"),
-    "sensitivity": ("Sensitivity", "", 3, "↑"),
-    "specificity": ("Specificity", "", 3, "↑"),
+    "lesions_found": ("Lesions found", "", 1, "↑"),
+    "lesions_missed": ("Lesions missed", "", 1, "↓"),
+    "lesions_false": ("False lesions", "", 1, "↓"),
+    "missed": ("Missed", "", 3, "↓"),
+    "false_alarm": ("False alarm", "", 3, "↓"),
 }
 UNIT_INTERVAL = frozenset(key for key, (_, _, decimals, _) in METRICS.items() if decimals == 3)
 UNDEFINED = (
-    "– means undefined: there is nothing to measure, such as a surface distance where the "
-    "reference or the prediction is empty. Such values are counted and left out of the means."
+    "– means undefined: there is nothing to measure, such as any overlap where reference and "
+    "prediction are both empty. Such values are counted and left out of the means; where only one "
+    "of the two is empty, the worst value counts (for distances the image's diagonal)."
 )
 TIMINGS = {
     "compile_seconds": "Compilation",

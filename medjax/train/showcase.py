@@ -23,12 +23,12 @@ def best_median_worst(rows: Sequence[Row]) -> dict[str, str]:
     order = sorted(means, key=lambda case: (means[case], case))
     if not order:
         return {}
-    chosen = {"best": order[-1], "median": order[(len(order) - 1) // 2], "worst": order[0]}
-    return {
-        role: case
-        for role, case in chosen.items()
-        if list(chosen.values()).count(case) == 1 or role == "best"
-    }
+    chosen = {"best": order[-1]}
+    if len(order) > 2:
+        chosen["median"] = order[(len(order) - 1) // 2]
+    if len(order) > 1:
+        chosen["worst"] = order[0]
+    return chosen
 
 
 def showcase(

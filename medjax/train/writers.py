@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from medjax.io.atomic import atomic
 
@@ -48,7 +48,7 @@ class Writers:
             self._board.write_scalars(step, {k: v for k, v in finite.items() if v is not None})
             self._board.flush()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Writers":
         return self
 
     def __exit__(
@@ -65,6 +65,7 @@ class Writers:
 def _board(folder: Path) -> Any:
     """clu's TensorBoard writer, or None where tensorflow is not installed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # it only writes events; on, it talks
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tensorflow's own, of no use to the reader

@@ -1,14 +1,12 @@
 """What every augmentation keeps, from one table."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from medjax.data.augment import chain, default, intensity, spatial
+from medjax.data.augment import chain, default, intensity, margin, spatial
 from medjax.data.augment.intensity import (
     blur,
     brightness,
@@ -21,12 +19,13 @@ from medjax.data.augment.intensity import (
 KEY = jax.random.key(0)
 PATCH, CROP, SPACING = (8, 10, 12), (12, 14, 16), (1.5, 1.0, 1.0)
 
-ALL = {
-    "rotation": spatial(PATCH, SPACING, probability_rotation=1.0, probability_scale=0.0),
-    "scale": spatial(PATCH, SPACING, probability_rotation=0.0, probability_scale=1.0),
-    "elastic": spatial(PATCH, SPACING, elastic=(2.0, 6.0), probability_elastic=1.0),
-    "planar": spatial(PATCH, SPACING, planar=True, probability_rotation=1.0),
+ALWAYS = {"probability_rotation": 1.0, "probability_scale": 1.0, "probability_elastic": 1.0}
+MOVES = {
+    "spatial": spatial(PATCH, SPACING, elastic=(2.0, 6.0), shear=0.1, translation=1.0, **ALWAYS),
+    "planar": spatial(PATCH, SPACING, planar=True, elastic=(2.0, 6.0), **ALWAYS),
     "some": spatial(PATCH, SPACING, probability_rotation=0.5),
+}
+SHADES = {
     "noise": intensity(noise(1.0)),
     "blur": intensity(blur(1.0, each=1.0)),
     "brightness": intensity(brightness(1.0)),
@@ -34,17 +33,17 @@ ALL = {
     "low_resolution": intensity(low_resolution(1.0, each=1.0)),
     "gamma": intensity(gamma(1.0)),
     "gamma_inverted": intensity(gamma(1.0, inverted=True)),
-    "default": default(PATCH, SPACING, strength=3.0)[0],
 }
+ALL = MOVES | SHADES
 
 
 def make(count=4, crop=CROP, channels=2):
     rng = np.random.default_rng(0)
     return {
-        "image": jnp.asarray(rng.normal(size=(count, *crop, channels)), jnp.float32),
-        "label": jnp.asarray(rng.choice([0, 1, 3, 255], (count, *crop)), jnp.int32),
-        "index": jnp.asarray([90, 3, 41, 12, 7, 8, 9, 10][:count], jnp.int32),
-        "case": jnp.arange(count, dtype=jnp.int32),
+        "image": rng.normal(size=(count, *crop, channels)).astype(np.float32),
+        "label": rng.choice([0, 1, 3, 255], (count, *crop)).astype(np.int32),
+        "index": np.array([90, 3, 41, 12, 7, 8, 9, 10][:count], np.int32),
+        "case": np.arange(count, dtype=np.int32),
     }
 
 
@@ -57,18 +56,20 @@ def test_every_augmentation(name):
     augment = ALL[name]
 
     @jax.jit
-    def step(key, batch):
+    def compiled(key, batch):
         return augment.apply(augment.sample(key, batch), batch)
+
+    def step(key, batch):
+        return jax.device_get(compiled(key, batch))
 
     batch = make()
     whole = step(KEY, batch)
-    moved = name in ("rotation", "scale", "elastic", "planar", "some", "default")
-    shape = PATCH if moved else CROP
+    shape = PATCH if name in MOVES else CROP
     assert whole["image"].shape == (4, *shape, 2)
     assert whole["label"].shape == (4, *shape)
     assert whole.keys() == batch.keys()
     assert all(whole[key].dtype == batch[key].dtype for key in batch)
-    assert bool(jnp.isfinite(whole["image"]).all())
+    assert bool(np.isfinite(whole["image"]).all())
     assert set(np.unique(whole["label"])) <= {0, 1, 3, 255}
     start = [(c - s) // 2 for c, s in zip(CROP, shape, strict=True)]
     middle = batch["image"][:, *(slice(a, a + s) for a, s in zip(start, shape, strict=True))]
@@ -78,7 +79,7 @@ def test_every_augmentation(name):
     permuted = step(KEY, take(batch, [2, 0, 3, 1]))
     np.testing.assert_array_equal(permuted["image"], whole["image"][np.array([2, 0, 3, 1])])
     np.testing.assert_array_equal(permuted["label"], whole["label"][np.array([2, 0, 3, 1])])
-    assert step._cache_size() == 1  # no second compilation
+    assert compiled._cache_size() == 1  # no second compilation
     for half in ([0, 1], [2, 3]):
         part = step(KEY, take(batch, half))
         np.testing.assert_array_equal(part["image"], whole["image"][np.asarray(half)])
@@ -93,7 +94,7 @@ def test_probability_zero_is_the_identity():
     augment, crop = default(PATCH, SPACING, strength=0.0, flips=())
     assert crop == PATCH
     batch = make(crop=crop)
-    result = augment.apply(augment.sample(KEY, batch), batch)
+    result = jax.jit(lambda b: augment.apply(augment.sample(KEY, b), b))(batch)
     for key in batch:
         np.testing.assert_array_equal(result[key], batch[key])
 
@@ -101,9 +102,9 @@ def test_probability_zero_is_the_identity():
 def test_undrawn_is_the_identity_too():
     """The branch not taken, as against the branch not built."""
     rare = 1e-12
-    augment = intensity(noise(rare), blur(rare), contrast(rare), low_resolution(rare), gamma(rare))
+    augment = intensity(noise(rare), low_resolution(rare), gamma(rare))
     batch = make()
-    result = augment.apply(augment.sample(KEY, batch), batch)
+    result = jax.jit(lambda b: augment.apply(augment.sample(KEY, b), b))(batch)
     np.testing.assert_array_equal(result["image"], batch["image"])
 
 
@@ -111,13 +112,14 @@ def test_the_empty_chain_is_the_identity():
     nothing = chain()
     batch = make()
     parameters = nothing.sample(KEY, batch)
-    assert nothing.apply(parameters, batch) == batch
-    assert nothing.invert(parameters, batch["image"]) is batch["image"]
+    assert nothing.apply(parameters, batch) is batch
+    image = jnp.asarray(batch["image"])
+    assert nothing.invert(parameters, image) is image
 
 
 def test_members_of_a_chain_draw_apart():
     twice = chain(intensity(brightness(1.0)), intensity(brightness(1.0)))
-    first, second = twice.sample(KEY, make())
+    first, second = jax.jit(twice.sample)(KEY, make())
     assert (np.asarray(first[0][1]) != np.asarray(second[0][1])).all()
 
 
@@ -127,7 +129,7 @@ def test_a_chain_inverts_in_reverse():
     crop_and_flip = spatial(patch, (1.0,) * 3, probability_rotation=0.0, probability_scale=0.0)
     both = chain(turn, intensity(), chain(crop_and_flip))
     batch = make(crop=crop)
-    parameters = both.sample(KEY, batch)
+    parameters = jax.jit(both.sample)(KEY, batch)
     assert (np.asarray(parameters[0]["flip"]) != np.asarray(parameters[2][0]["flip"])).any()
     augmented = both.apply(parameters, batch)["image"]
     alone = crop_and_flip.invert(parameters[2][0], augmented)
@@ -136,36 +138,52 @@ def test_a_chain_inverts_in_reverse():
     )
 
 
-@pytest.mark.parametrize("map_", ["shard_map", "vmap"])
-def test_replicas_equal_one_device(map_):
-    augment, crop = default(PATCH, SPACING, strength=3.0, elastic=(1.0, 4.0))
-    batch = make(8, crop)
+def test_replicas_equal_one_device():
+    """Under shard_map bit for bit, under vmap (another program) to rounding."""
+    augment = chain(
+        spatial(PATCH, SPACING, probability_rotation=0.5),
+        intensity(noise(0.5), low_resolution(0.5), gamma(0.5)),
+    )
+    batch = make(8)
 
     def body(batch):
         return augment.apply(augment.sample(KEY, batch), batch)
 
     whole = jax.jit(body)(batch)
-    if map_ == "shard_map":
-        mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
-        spec = PartitionSpec("data")
-        mapped = partial(jax.shard_map, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-        split = jax.jit(mapped(body))(batch)
-        np.testing.assert_array_equal(split["image"], whole["image"])
-    else:
-        stacked = jax.tree.map(lambda a: a.reshape(4, 2, *a.shape[1:]), batch)
-        split = jax.jit(jax.vmap(body))(stacked)
-        split = jax.tree.map(lambda a: a.reshape(8, *a.shape[2:]), split)
-        np.testing.assert_allclose(split["image"], whole["image"], atol=1e-4)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    spec = PartitionSpec("data")
+    mapped = jax.shard_map(body, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    split = jax.jit(mapped)(batch)
+    np.testing.assert_array_equal(split["image"], whole["image"])
+    np.testing.assert_array_equal(split["label"], whole["label"])
+
+    stacked = jax.tree.map(lambda a: a.reshape(4, 2, *a.shape[1:]), batch)
+    split = jax.jit(jax.vmap(body))(stacked)
+    split = jax.tree.map(lambda a: a.reshape(8, *a.shape[2:]), split)
+    np.testing.assert_allclose(split["image"], whole["image"], atol=1e-4)
     np.testing.assert_array_equal(split["label"], whole["label"])
 
 
+def test_the_default_chain_at_full_strength():
+    augment, crop = default(PATCH, SPACING, 1, strength=10.0)
+    assert crop == margin(PATCH, SPACING)
+    batch = make(2, crop)
+    result = jax.jit(lambda b: augment.apply(augment.sample(KEY, b), b))(batch)
+    assert result["image"].shape == (2, *PATCH, 2)
+    assert bool(np.isfinite(result["image"]).all())
+    # the second channel is only moved: its values stay in the range of what was there
+    assert float(result["image"][..., 1].max()) <= float(batch["image"][..., 1].max())
+
+
 def test_two_dimensional_patches():
-    augment, crop = default((1, 16, 16), (1.0, 0.5, 0.5), strength=5.0)
+    only = dict.fromkeys(["brightness", "contrast", "gamma", "gamma_inverted"], 0.0)
+    options = {f"probability_{name}": chance for name, chance in only.items()}
+    augment, crop = default((1, 16, 16), (1.0, 0.5, 0.5), strength=5.0, **options)
     assert crop[0] == 1
     batch = make(crop=crop)
     result = jax.jit(lambda b: augment.apply(augment.sample(KEY, b), b))(batch)
     assert result["image"].shape == (4, 1, 16, 16, 2)
-    assert bool(jnp.isfinite(result["image"]).all())
+    assert bool(np.isfinite(result["image"]).all())
 
 
 def test_real_scan_keeps_its_labels(shared):
@@ -176,7 +194,7 @@ def test_real_scan_keeps_its_labels(shared):
     image = nibabel.load(folder / "imagesTr" / name).get_fdata(dtype=np.float32)
     label = np.asarray(nibabel.load(folder / "labelsTr" / name).dataobj).astype(np.int32)
     patch = (24, 32, 24)
-    augment, crop = default(patch, (1.0, 1.0, 1.0), strength=5.0)
+    augment, crop = spatial(patch, (1.0,) * 3, **ALWAYS), margin(patch, (1.0,) * 3)
     pad = [((c - n + 1) // 2 if c > n else 0,) * 2 for c, n in zip(crop, image.shape, strict=True)]
     image = np.pad((image - image.mean()) / image.std(), pad)[: crop[0], : crop[1], : crop[2]]
     label = np.pad(label, pad)[: crop[0], : crop[1], : crop[2]]
@@ -187,5 +205,5 @@ def test_real_scan_keeps_its_labels(shared):
     }
     result = jax.jit(lambda b: augment.apply(augment.sample(KEY, b), b))(batch)
     assert result["image"].shape == (2, *patch, 1)
-    assert bool(jnp.isfinite(result["image"]).all())
+    assert bool(np.isfinite(result["image"]).all())
     assert set(np.unique(result["label"])) == {0, 1, 2}

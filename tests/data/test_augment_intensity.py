@@ -21,18 +21,24 @@ KEY = jax.random.key(11)
 
 def make(count=3, shape=(10, 12, 14), channels=2):
     image = np.random.default_rng(4).normal(size=(count, *shape, channels)).astype(np.float32)
-    return {"image": jnp.asarray(image), "index": jnp.arange(count, dtype=jnp.int32) + 7}
+    return {"image": image, "index": np.arange(count, dtype=np.int32) + 7}
 
 
 def run(transform, batch, **options):
     augment = intensity(transform, **options)
-    parameters = augment.sample(KEY, batch)
-    return parameters[0][1], np.asarray(augment.apply(parameters, batch)["image"])
+
+    @jax.jit
+    def both(batch):
+        parameters = augment.sample(KEY, batch)
+        return parameters[0][1], augment.apply(parameters, batch)["image"]
+
+    return jax.device_get(both(batch))
 
 
 def test_normal_deviates_are_normal():
-    seeds = jax.random.bits(KEY, (2, 3))
-    draws = [np.asarray(normal(s, (64, 64, 64)), np.float64) for s in seeds]
+    seeds = jax.random.bits(KEY, (2, 2))
+    draw = jax.jit(lambda seed: normal(seed, (64, 64, 64)))
+    draws = [np.asarray(draw(s), np.float64) for s in seeds]
     z = draws[0].ravel()
     assert z.mean() == pytest.approx(0, abs=0.01)
     assert z.var() == pytest.approx(1, abs=0.01)
@@ -49,13 +55,12 @@ def test_normal_deviates_are_normal():
 
 
 def test_normal_of_close_seeds_is_unrelated():
-    """Seeds that differ by little (a counter shifted by one voxel) must not give shifted copies."""
-    a, b = (np.asarray(normal(jnp.asarray([n, 5, 6], jnp.uint32), (4096,))) for n in (100, 101))
-    assert np.corrcoef(a[1:], b[:-1])[0, 1] == pytest.approx(1)  # the first word is the place,
-    c = np.asarray(normal(jnp.asarray([100, 6, 6], jnp.uint32), (4096,)))
-    d = np.asarray(normal(jnp.asarray([100, 5, 7], jnp.uint32), (4096,)))
-    for other in (c, d):  # the others change everything
-        assert abs(np.corrcoef(a, other)[0, 1]) < 0.06
+    first, close = (
+        np.asarray(normal(jnp.asarray(s, jnp.uint32), (4096,))) for s in ([9, 5], [9, 6])
+    )
+    assert abs(np.corrcoef(first, close)[0, 1]) < 0.06
+    shifted = np.asarray(normal(jnp.asarray([10, 6], jnp.uint32), (4096,)))
+    assert abs(np.corrcoef(first[1:], shifted[:-1])[0, 1]) < 0.06
 
 
 def test_uniform_words():
@@ -74,8 +79,8 @@ def test_uniform_words():
 
 def test_noise_adds_its_deviation_and_spares_absent_channels():
     batch = make(2, (24, 24, 24), 3)
-    batch["image"] = batch["image"].at[..., 1].set(0)
-    batch["present"] = jnp.asarray([[True, False, True]] * 2)
+    batch["image"][..., 1] = 0
+    batch["present"] = np.array([[True, False, True]] * 2)
     (width, _), image = run(noise(1.0, (0.05, 0.1)), batch)
     added = image - np.asarray(batch["image"])
     np.testing.assert_allclose(added.std((1, 2, 3)), width, rtol=0.03, atol=1e-7)
@@ -129,21 +134,20 @@ def test_blur_and_low_resolution_choose_channels():
 
 def test_low_resolution_spares_the_other_axes():
     batch = make(4, (6, 8, 8), 1)
+    levels = np.arange(6, dtype=np.float32)[None, :, None, None, None]  # mixing slices would show
+    batch["image"] = batch["image"][:, :1] + levels
     _, image = run(low_resolution(1.0, each=1.0, axes=(1, 2)), batch)
-    whole = np.tile(np.asarray(batch["image"])[:, :1], (1, 6, 1, 1, 1))
-    _, alike = run(low_resolution(1.0, each=1.0, axes=(1, 2)), {**batch, "image": whole})
-    np.testing.assert_array_equal(alike, np.tile(alike[:, :1], (1, 6, 1, 1, 1)))
-    np.testing.assert_array_equal(alike[:, 0], image[:, 0])
+    np.testing.assert_allclose(image - levels, (image - levels)[:, :1] + 0 * image, atol=1e-5)
+    assert np.abs(image - np.asarray(batch["image"])).max() > 0.1
 
 
 @pytest.mark.parametrize(
     "transform", [contrast(1.0), gamma(1.0), gamma(1.0, inverted=True), blur(1.0)]
 )
 def test_constant_channels_stay(transform):
-    batch = make(2)
-    batch["image"] = jnp.full_like(batch["image"], 2.5)
-    _, image = run(transform, batch)
-    np.testing.assert_allclose(image, 2.5, rtol=1e-5)
+    run_one, draw = jax.jit(transform.run), transform.draw
+    own = draw(jax.random.bits(KEY, (8, 2)), jnp.ones(2, bool))
+    np.testing.assert_allclose(run_one(own, jnp.full((4, 5, 6, 2), 2.5)), 2.5, rtol=1e-5)
 
 
 def test_only_leading_channels():

@@ -93,7 +93,7 @@ def noise(probability: float = 0.1, deviation: tuple[float, float] = (0.0, 0.1))
     """
 
     def draw(words: Words, present: Bool[Array, "c"]) -> Parameters:
-        return jnp.where(present, uniform(words[0], *deviation), 0), words[1:4, 0]
+        return jnp.where(present, uniform(words[0], *deviation), 0), words[1:3, 0]
 
     def run(parameters: Parameters, image: Float[Array, "d h w c"]) -> Array:
         width, seed = parameters

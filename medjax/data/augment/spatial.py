@@ -155,9 +155,9 @@ def spatial(
         bent = chosen(words[5], probability_elastic if splines else 0.0)
         factor = jnp.where(moving & scaled, around_one(words[6:8], scale), 1.0)
         size = uniform(words[8])
-        angles = uniform(words[9:12], -1, 1) * limits
-        shift = uniform(words[12:15], -1, 1) * translation * moving
-        slant = uniform(words[15:24].reshape(3, 3), -1, 1) * shear
+        angles = uniform(words[9:12], -1.0, 1.0) * limits
+        shift = uniform(words[12:15], -1.0, 1.0) * translation * moving
+        slant = uniform(words[15:24].reshape(3, 3), -1.0, 1.0) * shear
         slant = jnp.triu(jnp.where(moving[:, None] & moving[None] & scaled, slant, 0), 1)
         # From the patch to the crop: the inverse of growing by `factor` and then turning.
         turn = _rotation(jnp.where(turned, angles, 0))
@@ -169,7 +169,7 @@ def spatial(
             "shift": jnp.where(turned, shift, 0),
         }
         if elastic and splines:
-            control = uniform(words[24:].reshape(3, *knots), -1, 1)
+            control = uniform(words[24:].reshape(3, *knots), -1.0, 1.0)
             size = jnp.where(bent, size * elastic[0], 0) * moving
             parameters["control"] = control * size[:, None, None, None]
         return parameters
@@ -198,11 +198,14 @@ def spatial(
         centre = _centre(patch, patch)
         if splines:
             field = jnp.stack(displacement(parameters), -1)[None]
-            for _ in range(8):
+
+            def closer(_: Array, place: sampling.Coordinates) -> sampling.Coordinates:
                 here = _clip(_add(place, tuple(centre)), field.shape[1:4])
-                moved = sampling.linear(field, 0, here, planar=planar)
-                back = _add(start, [-moved[..., axis] for axis in range(3)])
-                place = _reverse(back, parameters["flip"])
+                step = sampling.linear(field, 0, here, planar=planar)
+                back = _add(start, [-step[..., axis] for axis in range(3)])
+                return _reverse(back, parameters["flip"])
+
+            place = lax.fori_loop(0, 8, closer, place)
         return _add(place, tuple(centre))
 
     def resample(array: Array, number: Array, coordinates: sampling.Coordinates) -> Array:
@@ -211,8 +214,8 @@ def spatial(
         return sampling.nearest(array, number, coordinates)
 
     def apply(parameters: Parameters, batch: Batch) -> Batch:
-        arrays = {name: batch[name] for name in MOVED if name in batch}
-        crop = batch["image"].shape[1:4]
+        arrays = {name: jnp.asarray(batch[name]) for name in MOVED if name in batch}
+        crop = arrays["image"].shape[1:4]
         if any(n < p for n, p in zip(crop, patch, strict=True)):
             raise UserError(f"patch: the crop {crop} is smaller than the patch {patch}")
 
