@@ -85,9 +85,8 @@ def main() -> None:
         ("medjax", mine["timing"]["steps"], dice),
         (peer["peer"], peer["steps"], peer["dice"]),
     ):
-        print(
-            f"| {name} | {steps} | {scores['Anterior']:.4f} | {scores['Posterior']:.4f} | {scores['mean']:.4f} |"
-        )
+        cells = " | ".join(f"{scores[k]:.4f}" for k in ("Anterior", "Posterior", "mean"))
+        print(f"| {name} | {steps} | {cells} |")
 
 
 if __name__ == "__main__":

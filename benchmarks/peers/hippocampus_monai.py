@@ -1,6 +1,6 @@
 """The peer of `benchmarks/hippocampus.py`: MONAI's DynUNet recipe for the same minutes and cases.
 
-After the project's own tutorial for this task (Project-MONAI/tutorials, modules/dynunet_pipeline: DynUNet with
+After MONAI's own tutorial for this task (Project-MONAI/tutorials, modules/dynunet_pipeline: DynUNet with
 instance norm and one level of deep supervision, crops of 40 x 56 x 40 around labels, zoom, noise, blur,
 intensity and flips, Dice + cross-entropy, SGD with Nesterov momentum and a polynomial schedule), with the
 data cached in memory. Runs in an environment with `benchmarks/requirements.txt`; imports no medjax.

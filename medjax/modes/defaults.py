@@ -49,7 +49,7 @@ def defaults(name: str) -> Config:
     config.augment = augment = ConfigDict()
     augment.strength = 1.0  # factor of all probabilities; 0 = flips alone
     augment.flips = True
-    augment.rotation = 30.0  # degrees
+    augment.rotation = config_dict.placeholder(float)  # degrees; unset: 30, in planes 180 or 15
     augment.scale = (0.7, 1.4)
     augment.shear = 0.0
     augment.elastic = ()  # (amplitude mm, control spacing mm)
@@ -69,7 +69,7 @@ def defaults(name: str) -> Config:
     train.batch_dice = False
     train.foreground = 1 / 3  # share of the batch drawn around labelled voxels
     train.precision = "auto"  # auto (bfloat16 on accelerators), float32, bfloat16
-    train.devices = 0  # 0 = all
+    train.devices = 0  # 0 = all; on CPU as many cores as divide the batch
     train.workers = 0  # loader processes; 0 = threads
     train.validations = 10  # over the run; a checkpoint each time
     train.validation_batches = 8

@@ -25,7 +25,7 @@ console = progress.console
 
 def main(config: Config, workdir: Path) -> None:
     """Evaluates the checkpoint of `config.eval.checkpoint`."""
-    experiment.compile_cache()
+    experiment.start_jax()
     config = experiment.stored_config(config, workdir)
     stored = results.read_json(workdir / "config.json")
     evaluate(experiment.prepare_experiment(config, workdir), stored)

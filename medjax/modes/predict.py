@@ -38,7 +38,7 @@ def main(
     1]. Errors: no trained run in the work folder, nothing to predict, and, at the end, the files
     that failed.
     """
-    experiment.compile_cache()
+    experiment.start_jax()
     config = experiment.stored_config(config, workdir)
     plan = read_plan(workdir / "plan.json")
     cases = find_inputs(source, plan.channels)

@@ -25,7 +25,7 @@ RUNTIME_GB = 1.0  # Python, JAX and its compiled programs, measured
 
 def main(config: Config, workdir: Path) -> None:
     """Trains, or goes on where a killed run of the same config stopped, then evaluates."""
-    experiment.compile_cache()
+    experiment.start_jax()
     _check(config)
     stored = experiment.claim(config, workdir)
     run = experiment.prepare_experiment(config, workdir)
@@ -56,12 +56,7 @@ def fit(run: Experiment, stored: dict[str, Any], folders: Mapping[str, list[Path
     begin = time.perf_counter()
     model = experiment.build_model(config, plan)
     augment, margin = experiment.build_augmentation(config, plan)
-    mesh = step.data_mesh(chosen.devices or None)
-    if plan.batch % mesh.size:
-        raise UserError(
-            f"plan.batch: {plan.batch} patches on {mesh.size} devices; "
-            "give a multiple of them, or set train.devices"
-        )
+    mesh = step.data_mesh(experiment.replicas(chosen.devices, plan.batch))
     rule = optim.optimizer(
         chosen.optimizer,
         weight_decay=chosen.weight_decay,

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import math
+import os
 import platform
 import resource
 import subprocess
@@ -57,18 +58,18 @@ def commit() -> str:
 
 
 def device() -> str:
-    """The devices in words, e.g. `1 x cpu (2 cores)`."""
+    """The devices in words, e.g. `1 x NVIDIA H200` or `cpu (2 cores)`."""
     first = jax.devices()[0]
-    cores = f" ({len(_affinity())} cores)" if first.platform == "cpu" else ""
-    return f"{jax.device_count()} x {first.device_kind}{cores}"
+    if first.platform == "cpu":
+        return f"cpu ({cores()} cores)"
+    return f"{jax.device_count()} x {first.device_kind}"
 
 
-def _affinity() -> set[int]:
-    import os
-
+def cores() -> int:
+    """The processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def peak_memory_gb() -> float:
