@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from medjax.ops.conv import conv
+from medjax.ops.conv import Implementation, conv
 
 # (batch, d, h, w, c), kernel, outputs, strides
 SHAPES = [
@@ -26,6 +26,7 @@ SHAPES = [
     ((2, 64, 64, 64, 16), (3, 3, 3), 16, (1, 1, 1)),
 ]
 RUNS = 7
+IMPLEMENTATIONS: tuple[Implementation, ...] = ("native", "fast")
 
 
 def seconds(functions: dict[str, Callable[[], object]]) -> dict[str, float]:
@@ -51,9 +52,9 @@ def main() -> None:
         cells = []
         for gradients in (False, True):
             functions = {}
-            for impl in ("native", "fast"):
+            for impl in IMPLEMENTATIONS:
 
-                def apply(x, kernel, impl=impl, strides=strides):
+                def apply(x, kernel, impl: Implementation = impl, strides=strides):
                     return conv(x, kernel, strides, impl=impl)
 
                 def both(x, kernel, apply=apply):

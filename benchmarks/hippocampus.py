@@ -34,7 +34,7 @@ def ours(root: Path, minutes: float, seed: int, workdir: Path) -> dict:
             check=True,
             env={**os.environ, "XDG_CACHE_HOME": home},
         )
-    return json.loads((workdir / "results.json").read_text())
+    return json.loads((workdir / "results.json").read_text("utf-8"))
 
 
 def theirs(
@@ -55,7 +55,7 @@ def theirs(
         ],
         check=True,
     )
-    return json.loads(output.read_text())
+    return json.loads(output.read_text("utf-8"))
 
 
 def main() -> None:

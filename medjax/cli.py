@@ -110,6 +110,8 @@ def _config_path(arguments: list[str]) -> str:
             raise UserError(
                 f"--config: {path or 'nothing'}: no such file; give an experiment's path"
             )
+        if "get_config" not in Path(path.split(":")[0]).read_text("utf-8", "replace"):
+            raise UserError(f"--config: {path}: is no experiment; it must define get_config()")
         return path
     return ""
 

@@ -35,7 +35,7 @@ def room(path: Path) -> str:
 
 def imports(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -69,7 +69,7 @@ def test_a_file_imports_only_from_below(path):
 def test_the_law_finds_a_breach(tmp_path, monkeypatch):
     bad = PACKAGE / "io" / "imaginary.py"
     text = "from medjax.data.plan import Plan\nimport jax\nfrom medjax.space.volume import Volume\n"
-    monkeypatch.setattr(Path, "read_text", lambda self: text)
+    monkeypatch.setattr(Path, "read_text", lambda self, encoding: text)
     assert sorted(unlawful(bad)) == ["jax", "medjax.data.plan.Plan"]
 
 

@@ -100,7 +100,7 @@ def main():
     arguments.add_argument("--output", type=Path, required=True)
     chosen = arguments.parse_args()
     set_determinism(chosen.seed)
-    split = json.loads(chosen.split.read_text())
+    split = json.loads(chosen.split.read_text("utf-8"))
     ids = [*split["train"], *split["validation"]]  # this recipe needs no validation
     cached = CacheDataset(
         files(chosen.root, ids), Compose([*load(BOTH), *augment(1)]), progress=False
@@ -170,7 +170,7 @@ def main():
         "threads": torch.get_num_threads(),
         "final_loss": float(np.mean(losses[-10:])),
     }
-    chosen.output.write_text(json.dumps(result, indent=1) + "\n")
+    chosen.output.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     print(json.dumps(result))
 
 

@@ -1,6 +1,8 @@
 """Batches of 3-D patches through Grain: a pure function of (seed, index), whatever the workers."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,42 @@ def draw(
     return {"image": crop(case.image, begin, margin), "label": crop(case.label, begin, margin)}
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Draws sample number `index` of the run from the case at `position`.
+
+    It carries paths, not arrays: a worker process maps the files itself, once, and shares their pages.
+    """
+
+    folders: tuple[Path, ...]
+    patch: Triple
+    margin: Triple
+    batch: int
+    seed: int
+    free: int  # samples of each batch that are drawn anywhere; the rest hold foreground
+
+    def __call__(self, index: int, position: int) -> dict[str, Any]:
+        """The crop with its numbers."""
+        arrays = draw(
+            _mapped(self.folders[position]),
+            np.random.default_rng((self.seed, index)),
+            patch=self.patch,
+            margin=self.margin,
+            foreground=index % self.batch >= self.free,
+        )
+        return {
+            "image": arrays["image"],
+            "label": arrays["label"].astype(np.int32),
+            "index": np.int32(index),
+            "case": np.int32(position),
+        }
+
+
+@cache
+def _mapped(folder: Path) -> Cached:
+    return open_cached(folder)
+
+
 def patches(
     folders: Sequence[Path],
     *,
@@ -82,22 +120,9 @@ def patches(
     around labelled voxels (nnU-Net's oversampling), the others anywhere. Keys: image, label, index
     (global number of the sample), case (position in `folders`).
     """
-    cases = [open_cached(folder) for folder in folders]
-    free = batch - round(batch * foreground)
-
-    def sample(index: int, position: int) -> dict[str, Any]:
-        rng = np.random.default_rng((seed, index))
-        case = cases[position]
-        arrays = draw(case, rng, patch=patch, margin=margin, foreground=index % batch >= free)
-        return {
-            "image": arrays["image"],
-            "label": arrays["label"].astype(np.int32),
-            "index": np.int32(index),
-            "case": np.int32(position),
-        }
-
-    rounds = -(-steps * batch // len(cases))
-    drawn = grain.MapDataset.source(list(range(len(cases)))).seed(seed).shuffle().repeat(rounds)
+    sample = Sample(tuple(folders), patch, margin, batch, seed, batch - round(batch * foreground))
+    rounds = -(-steps * batch // len(folders))
+    drawn = grain.MapDataset.source(list(range(len(folders)))).seed(seed).shuffle().repeat(rounds)
     return drawn.map_with_index(sample).batch(batch)[:steps]
 
 

@@ -74,7 +74,7 @@ def make_phantoms(
 def _complete(case: Path, wanted: dict[str, Any]) -> bool:
     """Whether the case is there with all its files; `UserError` where it is another one."""
     try:
-        found = json.loads((case / PROVENANCE).read_text())
+        found = json.loads((case / PROVENANCE).read_text("utf-8"))
     except (OSError, ValueError):
         return False
     for key, value in wanted.items():
@@ -107,7 +107,7 @@ def _write_case(folder: Path, name: str, wanted: dict[str, Any]) -> None:
         "volumes_ml": {CLASSES[label]: round(float(counts[label] * ml), 3) for label in (1, 2, 3)},
         "parameters": made.parameters,
     }
-    (folder / PROVENANCE).write_text(json.dumps(record, indent=1) + "\n")
+    (folder / PROVENANCE).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
 def _to_lps(array: Shaped[np.ndarray, "x y z"], affine: Float[np.ndarray, "4 4"]) -> Volume:

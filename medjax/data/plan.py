@@ -79,13 +79,13 @@ class Plan:
     def write(self, path: Path) -> None:
         """Writes plan.json."""
         with atomic(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
 
 
 def read_plan(path: Path) -> Plan:
     """Reads plan.json, edited by hand or not. Errors name the file and the key."""
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text("utf-8"))
         plan = Plan(**{key: _frozen(value) for key, value in stored.items()})
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: {error}; correct it or remove it to plan anew") from error

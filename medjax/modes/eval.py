@@ -89,7 +89,7 @@ def evaluate(run: Experiment, stored: dict[str, Any]) -> None:
         workdir / "report.html",
         results=content,
         config=stored,
-        plan=json.loads((workdir / "plan.json").read_text()),
+        plan=json.loads((workdir / "plan.json").read_text("utf-8")),
         curves=read_rows(workdir / "metrics.jsonl"),
         rows=rows,
         cases=shown,

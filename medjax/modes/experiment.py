@@ -63,7 +63,8 @@ def start_jax() -> None:
     replicas side by side keep the cores busier than one program with threads inside (1.4 times the steps on
     2 cores).
     """
-    jax.config.update("jax_num_cpu_devices", min(results.cores(), MOST_CPU_REPLICAS))
+    if jax.config.values["jax_num_cpu_devices"] < 0:  # nobody has chosen
+        jax.config.update("jax_num_cpu_devices", min(results.cores(), MOST_CPU_REPLICAS))
     folder = user_cache("xla")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -188,7 +189,7 @@ def prepare_experiment(config: Config, workdir: Path) -> Experiment:
     )
     split_path = workdir / "split.json"
     if split_path.is_file():
-        stored = json.loads(split_path.read_text())
+        stored = json.loads(split_path.read_text("utf-8"))
         if stored["sha256"] != parts.sha256():
             raise UserError(
                 f"{split_path}: the data set has changed since this run began; use another --workdir"

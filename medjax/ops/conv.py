@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial, reduce
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+Implementation: TypeAlias = Literal["auto", "native", "fast"]
 Triple = tuple[int, int, int]
 Sizes = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
@@ -22,11 +23,11 @@ LARGE_PLANE = 32 * 32  # output pixels from which a loop over slices keeps its d
 NARROW = 32  # output channels below which XLA's own weight gradient is slow in large planes
 BLOCK_BYTES = 1 << 20  # of the column matrix in one block of the weight gradient, roughly
 
-_IMPLEMENTATION: ContextVar[str] = ContextVar("convolution", default="auto")
+_IMPLEMENTATION: ContextVar[Implementation] = ContextVar("convolution", default="auto")
 
 
 @contextmanager
-def implementation(impl: Literal["auto", "native", "fast"]) -> Iterator[None]:
+def implementation(impl: Implementation) -> Iterator[None]:
     """Set what `conv` means by "auto" while a function is traced (export sets "native").
 
     A function that is already compiled keeps the form it was traced with.
@@ -43,7 +44,7 @@ def conv(
     kernel: Float[Array, "kd kh kw c o"],
     strides: Triple = (1, 1, 1),
     dilation: Triple = (1, 1, 1),
-    impl: Literal["auto", "native", "fast"] = "auto",
+    impl: Implementation = "auto",
 ) -> Float[Array, "b d2 h2 w2 o"]:
     """Convolve with XLA's SAME padding: n voxels give ceil(n / stride) along each axis.
 
@@ -53,7 +54,7 @@ def conv(
     reverse mode only. Along an axis of one voxel an odd kernel reduces to its middle tap.
     """
     if impl == "auto":
-        impl = _IMPLEMENTATION.get()  # pyright: ignore[reportAssignmentType]
+        impl = _IMPLEMENTATION.get()
     if impl == "auto":
         impl = "fast" if jax.default_backend() == "cpu" else "native"
     pads = _same(x.shape[1:4], kernel.shape[:3], strides, dilation)

@@ -97,7 +97,7 @@ def summary(rows: Sequence[Row], names: Sequence[str]) -> dict[str, dict[str, di
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """metrics.csv: a line per case and class."""
-    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         names = list(dict.fromkeys(key for row in rows for key in row))
         writer = csv.DictWriter(file, names or ["case", "class"])
         writer.writeheader()
@@ -106,7 +106,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of a metrics.csv, numbers as numbers."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return [
             {k: v if k in ("case", "class") else float(v) for k, v in row.items()}
             for row in csv.DictReader(file)

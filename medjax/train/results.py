@@ -81,13 +81,13 @@ def peak_memory_gb() -> float:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes JSON whole or not at all; figures that are not finite become null."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(_finite(content), indent=1) + "\n")
+        temporary.write_text(json.dumps(_finite(content), indent=1) + "\n", "utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON file of a work folder. Errors name it."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run the training again") from error
 

@@ -15,7 +15,7 @@ from medjax.io.atomic import atomic
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; a last line that a kill cut short is left out."""
     rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
@@ -35,8 +35,8 @@ class Writers:
         self._path = folder / "metrics.jsonl"
         rows = [row for row in read_rows(self._path) if row["step"] <= step]
         with atomic(self._path) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        self._file = self._path.open("a")
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        self._file = self._path.open("a", encoding="utf-8")
         self._board = _board(folder / "tensorboard") if tensorboard else None
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:

@@ -55,7 +55,7 @@ def test_files_hold_the_phantom_in_lps(root):
 
 def test_provenance_says_how_to_make_it_again(root):
     folder = root / "BraTS-SYN-00000-000"
-    record = json.loads((folder / "provenance.json").read_text())
+    record = json.loads((folder / "provenance.json").read_text("utf-8"))
     again = phantom(
         record["seed"], record["index"], spacing=record["spacing"], field=record["field"]
     )

@@ -114,7 +114,7 @@ def test_a_plan_reads_back_and_a_hand_may_edit_it(tmp_path):
     path = tmp_path / "plan.json"
     plan.write(path)
     assert read_plan(path) == plan
-    stored = json.loads(path.read_text())
+    stored = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps({**stored, "batch": 7}))
     assert read_plan(path).batch == 7
     path.write_text(json.dumps({**stored, "patch": [35, 52, 36]}))

@@ -22,7 +22,7 @@ def test_the_file_appears_at_the_end_alone(tmp_path):
         assert temporary.suffixes[-2:] == [".nii", ".gz"]
         temporary.write_text("whole")
         assert not path.exists()
-    assert path.read_text() == "whole"
+    assert path.read_text("utf-8") == "whole"
     assert names(path.parent) == ["case.nii.gz"]
 
 
@@ -32,7 +32,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path, error):
     path.write_text("old")
     with pytest.raises(error):
         interrupt(path, error)
-    assert path.read_text() == "old"
+    assert path.read_text("utf-8") == "old"
     assert names(tmp_path) == ["plan.json"]
 
 
@@ -60,4 +60,4 @@ def test_what_was_replaced_is_gone(tmp_path):
     for text in ("first", "second"):
         with atomic(path) as temporary:
             temporary.write_text(text)
-    assert path.read_text() == "second"
+    assert path.read_text("utf-8") == "second"

@@ -45,7 +45,7 @@ def test_rows_after_the_resumed_step_are_written_again(tmp_path):
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert rows[3]["loss"] == 7.0
     assert rows[0]["odd"] is None
-    json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    json.loads((tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()[0])
 
 
 def test_last_and_best_are_kept_and_come_back(tmp_path):
