@@ -14,7 +14,7 @@ from medjax.modes import experiment
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
 from medjax.nn.unet import UNet
-from medjax.train import checkpoint, optim, results, state
+from medjax.train import checkpoint, results, state
 from medjax.train.evaluate import choose_largest, judge, summary, write_rows
 from medjax.train.report import write_report
 from medjax.train.showcase import showcase
@@ -33,16 +33,10 @@ def main(config: Config, workdir: Path) -> None:
 
 def load_weights(config: Config, plan: Plan, workdir: Path) -> tuple[UNet, Any, dict[str, Any]]:
     """Model, weights and facts of the chosen checkpoint. Errors: none there, or of another model."""
-    chosen = config.train
     model = experiment.build_model(config, plan)
-    rule = optim.optimizer(
-        chosen.optimizer,
-        weight_decay=chosen.weight_decay,
-        clip=chosen.clip,
-        momentum=chosen.momentum,
-    )
+    rule = experiment.build_optimizer(config)
     params = experiment.init_params(model, plan, config.seed)
-    like = state.create(params, rule, horizon=0, ema=chosen.ema)
+    like = state.create(params, rule, horizon=0, ema=config.train.ema)
     which = config.eval.checkpoint
     if which not in ("last", "best"):
         raise UserError(f"eval.checkpoint: {which!r} is unknown; choose last or best")

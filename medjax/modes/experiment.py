@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from ml_collections import ConfigDict
 
 from medjax.data.augment import Augmentation, default
@@ -23,7 +24,7 @@ from medjax.infer.predictor import Predictor, forward
 from medjax.modes.defaults import Config
 from medjax.nn.unet import UNet
 from medjax.progress import bar, console, counter
-from medjax.train import results
+from medjax.train import optim, results
 from medjax.train.results import read_json, write_json
 
 MOST_CPU_REPLICAS = 8
@@ -257,6 +258,17 @@ def build_model(config: Config, plan: Plan) -> UNet:
         strides=plan.strides,
         dtype=jnp.bfloat16 if half else jnp.float32,
         **config.model,
+    )
+
+
+def build_optimizer(config: Config) -> optax.GradientTransformation:
+    """The update rule of the config, for a rate of 1."""
+    chosen = config.train
+    return optim.optimizer(
+        chosen.optimizer,
+        weight_decay=chosen.weight_decay,
+        clip=chosen.clip,
+        momentum=chosen.momentum,
     )
 
 

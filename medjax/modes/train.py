@@ -1,20 +1,25 @@
 """`--mode train`: from the data to a trained model, its scores on the test cases, and a report."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
 
 from medjax import progress
 from medjax.data import cache
+from medjax.data.augment import Augmentation
 from medjax.data.patches import iterate, patches
 from medjax.errors import UserError
 from medjax.modes import experiment
 from medjax.modes.defaults import Config
 from medjax.modes.eval import evaluate
 from medjax.modes.experiment import Experiment
+from medjax.nn.unet import UNet
 from medjax.train import checkpoint, loop, optim, results, state, step, supervised
 from medjax.train.validate import validator
 from medjax.train.writers import Writers
@@ -54,27 +59,13 @@ def fit(run: Experiment, stored: dict[str, Any], folders: Mapping[str, list[Path
     """The training itself, up to the last checkpoint."""
     config, plan, chosen = run.config, run.plan, run.config.train
     begin = time.perf_counter()
+    mesh = step.data_mesh(experiment.replicas(chosen.devices, plan.batch))
     model = experiment.build_model(config, plan)
     augment, margin = experiment.build_augmentation(config, plan)
-    mesh = step.data_mesh(experiment.replicas(chosen.devices, plan.batch))
-    rule = optim.optimizer(
-        chosen.optimizer,
-        weight_decay=chosen.weight_decay,
-        clip=chosen.clip,
-        momentum=chosen.momentum,
-    )
-    rate = optim.schedule(chosen.schedule, peak=chosen.learning_rate, warmup=chosen.warmup)
-    loss = supervised.supervised(
-        model, augment, plan.groups, exclusive=plan.exclusive, batch_dice=chosen.batch_dice
-    )
-    gradients = step.differentiate(loss, supervised.WEIGHTS, accumulate=chosen.accumulate)
-    after = step.average if chosen.ema else None
-    compiled = step.map_step(step.make_step(gradients, rule, rate, after), mesh)
-    params = experiment.init_params(model, plan, config.seed)
+    compiled, start = _step(run, model, augment, mesh)
     key = jax.random.key(config.seed)
-    start = state.create(params, rule, horizon=chosen.steps, ema=chosen.ema)
 
-    def batches(steps: int, first: int):
+    def batches(steps: int, first: int) -> Iterator[dict[str, np.ndarray]]:
         drawn = patches(
             folders["train"],
             patch=plan.patch,
@@ -96,30 +87,30 @@ def fit(run: Experiment, stored: dict[str, Any], folders: Mapping[str, list[Path
     clock = loop.Clock()
     if chosen.minutes > 0:
         if not stored.get("steps_timed"):
-            first, typical = loop.time_steps(compiled, start, batches(8, 0), key, mesh)
-            clock.compile = first
+            clock.compile, typical = loop.time_steps(
+                compiled, start, batches(loop.TIMED, 0), key, mesh
+            )
             seconds = _timed(validate, start) if validate else 0.0
             left = chosen.minutes * 60 - (time.perf_counter() - begin)
-            steps = loop.steps_in(
+            stored["train"]["steps"] = loop.steps_in(
                 left, step=typical, validation=seconds, validations=chosen.validations
             )
-            stored["train"]["steps"], stored["steps_timed"] = steps, True
+            stored["steps_timed"] = True
             results.write_json(run.workdir / "config.json", stored)
-            console.print(f"{chosen.minutes:g} minutes hold {steps} steps of {typical:.2f} s")
-        start = start.replace(horizon=start.horizon * 0 + stored["train"]["steps"])
-    total = int(start.horizon)
+        console.print(f"{chosen.minutes:g} minutes hold {stored['train']['steps']} steps")
+    total = stored["train"]["steps"]
+    start = start.replace(horizon=jnp.int32(total))
+    names = [folder.name.rsplit("-", 1)[0] for folder in folders["train"]]
     with checkpoint.manager(run.workdir / "checkpoints") as saved:
-        facts: dict[str, Any] = {}
+        watch = loop.Watch(names)
         if saved.latest_step() is not None:
             start, facts = checkpoint.restore(saved, start)
-            clock.train = facts["train_seconds"]
-            clock.compile = 0.0
+            clock = loop.Clock(train=facts["train_seconds"])
+            watch.seen.extend(facts["nonfinite"])
             console.print(f"resuming at step {int(start.step)} of {total}")
-        if int(start.step) >= total:
-            return
-        watch = loop.Watch([folder.name.rsplit("-", 1)[0] for folder in folders["train"]])
-        watch.seen.extend(facts.get("nonfinite", []))
         first = int(start.step)
+        if first >= total:
+            return
         with (
             Writers(run.workdir, step=first, tensorboard=chosen.tensorboard) as writers,
             progress.steps(total, first) as show,
@@ -147,6 +138,28 @@ def fit(run: Experiment, stored: dict[str, Any], folders: Mapping[str, list[Path
                 report=report,
                 log_every=chosen.log_every,
             )
+
+
+def _step(
+    run: Experiment, model: UNet, augment: Augmentation, mesh: Mesh
+) -> tuple[loop.Step, state.State]:
+    """The compiled step of the supervised paradigm, and the state before it."""
+    config, plan, chosen = run.config, run.plan, run.config.train
+    if (plan.batch // mesh.size) % chosen.accumulate:
+        raise UserError(
+            f"train.accumulate: {chosen.accumulate} parts of {plan.batch // mesh.size} patches per device; "
+            "give a divisor of them"
+        )
+    rule = experiment.build_optimizer(config)
+    rate = optim.schedule(chosen.schedule, peak=chosen.learning_rate, warmup=chosen.warmup)
+    loss = supervised.supervised(
+        model, augment, plan.groups, exclusive=plan.exclusive, batch_dice=chosen.batch_dice
+    )
+    gradients = step.differentiate(loss, supervised.WEIGHTS, accumulate=chosen.accumulate)
+    after = step.average if chosen.ema else None
+    compiled = step.map_step(step.make_step(gradients, rule, rate, after), mesh)
+    params = experiment.init_params(model, plan, config.seed)
+    return compiled, state.create(params, rule, horizon=chosen.steps, ema=chosen.ema)
 
 
 def _timed(validate: Any, start: state.State) -> float:

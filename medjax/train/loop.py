@@ -23,6 +23,7 @@ from medjax.train.step import replicate, shard
 from medjax.train.writers import Writers
 
 HostBatch = Mapping[str, np.ndarray]
+TIMED = 8  # steps that are run to time a step
 Step = Callable[[State, Any, jax.Array], tuple[State, dict[str, jax.Array]]]
 
 
@@ -48,21 +49,16 @@ def steps_in(seconds: float, *, step: float, validation: float, validations: int
 
 
 def time_steps(
-    step: Step,
-    state: State,
-    batches: Iterator[HostBatch],
-    key: jax.Array,
-    mesh: Mesh,
-    *,
-    count: int = 6,
+    step: Step, state: State, batches: Iterator[HostBatch], key: jax.Array, mesh: Mesh
 ) -> tuple[float, float]:
-    """Seconds of the first call (compilation) and the median of `count` later ones, on a copy of the state.
+    """Seconds of the first call (compilation) and the median of later ones, on a copy of the state.
 
-    The steps are thrown away, so the run that follows is the same whatever was timed.
+    Takes `TIMED` batches, the second one for warming up. The steps are thrown away, so the run that
+    follows is the same whatever was timed.
     """
     copy = replicate(jax.tree.map(jnp.copy, state), mesh)
     seconds = []
-    for _ in range(count + 2):
+    for _ in range(TIMED):
         begin = time.perf_counter()
         copy, means = step(copy, shard(dict(next(batches)), mesh), key)
         jax.block_until_ready(means)
