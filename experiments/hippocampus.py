@@ -20,7 +20,6 @@ def get_config() -> Config:
     config.plan.memory_gb = 2.0
     config.train.learning_rate = 3e-3
     config.train.minutes = 10.0
-    config.train.tensorboard = False  # loading tensorflow would take a share of them
     config.augment.flips = False  # ten minutes are too short to learn all eight mirror images
     config.eval.tiles = 1
     return config

@@ -25,6 +25,5 @@ def get_config() -> Config:
     config.train.validations = 3
     config.train.validation_batches = 2
     config.train.log_every = 1
-    config.train.tensorboard = False
     config.eval.mirror = False
     return config

@@ -74,7 +74,7 @@ def defaults(name: str) -> Config:
     train.validations = 10  # over the run; a checkpoint each time
     train.validation_batches = 8
     train.log_every = 10
-    train.tensorboard = True
+    train.tensorboard = False  # through clu; tensorflow takes some seconds and 0.6 GB
 
     config.eval = judge = ConfigDict()
     judge.checkpoint = "last"  # last, best

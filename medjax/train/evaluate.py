@@ -19,6 +19,7 @@ from medjax.metrics.statistics import aggregate
 from medjax.space.components import largest_component
 
 Row = dict[str, Any]
+ENOUGH = 3  # validation cases, to decide on post-processing
 
 
 def judge(
@@ -57,9 +58,11 @@ def choose_largest(
     spacing: Sequence[float] = (),
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> tuple[int, ...]:
-    """The output channels whose mean Dice over the validation cases rises when only the largest part stays.
+    """The output channels that lose nothing and gain on average when only their largest part stays.
 
-    Never the background. Without validation cases: none.
+    Decided by the Dice of the validation cases, of which at least `ENOUGH` must hold the structure:
+    from one or two, a stray part in the one says nothing about two tumours in the next. Never the
+    background.
     """
     plan = predictor.plan
     gains: dict[int, list[float]] = {}
@@ -75,7 +78,11 @@ def choose_largest(
                 before = dice(count(found[name], wanted[name]))
                 after = dice(count(largest_component(found[name]), wanted[name]))
                 gains.setdefault(channel, []).append(after - before)
-    return tuple(channel for channel, gain in gains.items() if np.mean(gain) > 1e-4)
+    return tuple(
+        channel
+        for channel, gain in gains.items()
+        if len(gain) >= ENOUGH and min(gain) >= 0 and np.mean(gain) > 1e-4
+    )
 
 
 def summary(rows: Sequence[Row], names: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
