@@ -3,7 +3,7 @@
     python launch.py --config experiments/brats_synth.py
     python launch.py --config experiments/brats_synth.py --config.data.root=DIR --workdir runs/mine
 
-Without `data.root` 24 phantoms are painted into deformations of the MNI152 template (2 mm). They
+Without `data.root` 36 phantoms are painted into deformations of the MNI152 template (2 mm). They
 share one parent anatomy: a score on them shows that the system works, not how it does on patients.
 """
 
@@ -13,14 +13,14 @@ from medjax.modes.defaults import Config, defaults
 def get_config() -> Config:
     """A U-Net on three overlapping regions (WT, TC, ET), sized for 2 CPU cores."""
     config = defaults("brats_synth")
-    config.synth.cases = 24
+    config.synth.cases = 36
     config.plan.width = 16
     config.plan.stages = 4
-    config.plan.memory_gb = 0.4
+    config.plan.memory_gb = 0.25
     config.plan.batch = 2
-    config.data.folds = 4
+    config.data.folds = 6
     config.train.learning_rate = 3e-3
-    config.train.steps = 300
+    config.train.steps = 480
     config.augment.flips = False  # so few steps are not enough to learn all eight mirror images
     config.augment.strength = 0.5
     config.train.validations = 5

@@ -93,9 +93,8 @@ def summary(rows: Sequence[Row], names: Sequence[str]) -> dict[str, dict[str, di
         by_case.setdefault(row["case"], []).append(row)
     pooled = []
     for group in by_case.values():
-        scores = {k for row in group for k in row if k not in ("case", "class")}
         means = {}
-        for key in sorted(scores):
+        for key in [k for k in group[0] if k not in ("case", "class")]:
             values = np.array([row[key] for row in group], float)
             means[key] = float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
         pooled.append(means)

@@ -164,7 +164,8 @@ def _curves(curves: Sequence[Mapping[str, Any]]) -> str:
 
     charts = {
         "Loss": smoothed("loss", "training"),
-        "Dice": smoothed("dice", "training patches") + series("val_dice", "validation", "dots", 2),
+        "Dice": smoothed("dice", "training patches")
+        + series("validation_dice", "validation", "dots", 2),
         "Learning rate": series("lr", "learning rate", "bold", 1),
         "Patches per second": smoothed("patches_per_second", "training"),
     }

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float32, UInt8
 
-from medjax.data.cases import Case
+from medjax.data.cases import IGNORE, Case
 from medjax.data.prepare import load
 from medjax.infer.predictor import Predictor, attention_map, suffix
 from medjax.io.files import read
@@ -31,6 +31,21 @@ def best_median_worst(rows: Sequence[Row]) -> dict[str, str]:
     return chosen
 
 
+def clearest_channel(
+    image: Float32[np.ndarray, "x y z c"], label: UInt8[np.ndarray, "x y z"]
+) -> int:
+    """The channel in which the labelled voxels differ most from the rest, in standard deviations of it.
+
+    Both within the nonzero mask; the first channel where nothing, or everything, is labelled.
+    """
+    inside = np.any(image != 0, axis=-1)
+    marked, rest = inside & (label > 0) & (label != IGNORE), inside & (label == 0)
+    if not marked.any() or not rest.any():
+        return 0
+    spread = np.maximum(image[rest].std(axis=0), 1e-8)
+    return int(np.argmax(np.abs(image[marked].mean(axis=0) - image[rest].mean(axis=0)) / spread))
+
+
 def showcase(
     cases: Mapping[str, Case],
     rows: Sequence[Row],
@@ -50,7 +65,7 @@ def showcase(
         yield ReportCase(
             id=name,
             role=role,
-            image=scan.image[..., 0],
+            image=scan.image[..., clearest_channel(scan.image, scan.label)],
             reference=scan.label,
             prediction=plan.labels.encode(saved.array),
             spacing=scan.spacing,

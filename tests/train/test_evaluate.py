@@ -9,7 +9,7 @@ from medjax.data.fingerprint import fingerprint
 from medjax.data.plan import make_plan
 from medjax.infer.predictor import Predictor
 from medjax.train.evaluate import choose_largest, judge, read_rows, summary, write_rows
-from medjax.train.showcase import best_median_worst
+from medjax.train.showcase import best_median_worst, clearest_channel
 
 BINARY = Convention("binary", {0: "background", 1: "lesion"})
 
@@ -113,3 +113,13 @@ def test_rows_are_stored_and_read_back(tmp_path):
 def test_best_median_and_worst_are_different_cases(scores, roles):
     rows = [{"case": f"c{i}", "class": "x", "dice": d} for i, d in enumerate(scores)]
     assert best_median_worst(rows) == roles
+
+
+def test_the_channel_that_shows_the_lesion_is_shown():
+    rng = np.random.default_rng(0)
+    image = rng.normal(10, 1, (6, 6, 6, 3)).astype(np.float32)
+    label = np.zeros((6, 6, 6), np.uint8)
+    assert clearest_channel(image, label) == 0
+    label[2:4, 2:4, 2:4] = 1
+    image[label == 1, 2] -= 5
+    assert clearest_channel(image, label) == 2

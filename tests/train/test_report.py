@@ -111,8 +111,8 @@ def content(cases=12):
         for name in CLASSES[1:]
     }
     curves = [{"step": i, "loss": float(np.exp(-i / 30)), "dice": 1 - 0.9**i} for i in range(100)]
-    curves[50]["val_dice"] = 0.8
-    curves[99]["val_dice"] = 0.85
+    curves[50]["validation_dice"] = 0.8
+    curves[99]["validation_dice"] = 0.85
     results = {
         "experiment": "phantoms",
         "date": "2024-02-03",
@@ -266,7 +266,7 @@ def test_survives_a_run_with_nothing_to_show(render):
     [
         ([{"step": 1, "loss": math.nan}], []),
         ([{"step": 1, "loss": 0.5}], ["Loss"]),
-        ([{"step": 1, "val_dice": 0.5, "loss": None}], ["Dice"]),
+        ([{"step": 1, "validation_dice": 0.5, "loss": None}], ["Dice"]),
         ([{"step": i, "loss": 2.0, "dice": 0.1, "lr": 1e-3 / (i + 1)} for i in range(3)], None),
     ],
 )
