@@ -15,6 +15,7 @@ from medjax.data.prepare import Geometry, Scan, prepare
 from medjax.errors import UserError
 from medjax.infer.restore import restore_channel, restore_labels
 from medjax.infer.sliding import sliding_window
+from medjax.io.files import RASTER
 from medjax.losses.segmentation import probabilities
 from medjax.space.volume import Volume
 
@@ -100,10 +101,10 @@ def native(labels: UInt8[np.ndarray, "x y z"], scan: Scan, plan: Plan) -> Volume
     return scan.orientation.undo(Volume(decoded, scan.affine))
 
 
-def suffix(case: Case) -> str:
+def suffix(case: Case, scan: Scan) -> str:
     """What a prediction of the case is stored as: a picture for pictures, NIfTI for volumes."""
-    pictures = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-    return ".png" if case.images[0].lower().endswith(pictures) else ".nii.gz"
+    picture = case.images[0].lower().endswith(RASTER) and scan.image.shape[2] == 1
+    return ".png" if picture else ".nii.gz"
 
 
 def attention_map(

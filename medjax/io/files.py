@@ -10,13 +10,14 @@ from medjax.space.volume import Affine, Header, Volume
 
 NIFTI = (".nii", ".nii.gz")
 ITK = (".mha", ".mhd", ".nrrd")
-RASTER = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+RASTER = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".gif")
 
 
 def read(path: str | Path) -> Volume:
     """The image of a file, or of a folder that holds one DICOM series.
 
-    Formats: NIfTI (.nii, .nii.gz), MHA, MHD, NRRD, PNG, TIFF, JPEG. An axis of length 1 after the
+    Formats: NIfTI (.nii, .nii.gz), MHA, MHD, NRRD, PNG, TIFF, JPEG, GIF (its
+    first frame). An axis of length 1 after the
     third is dropped: one channel has no channel axis. Raises `UserError` for what cannot be read.
     """
     path = Path(path)

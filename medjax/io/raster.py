@@ -1,4 +1,4 @@
-"""PNG, TIFF and JPEG pictures through Pillow."""
+"""PNG, TIFF, JPEG and GIF pictures through Pillow."""
 
 import struct
 import warnings

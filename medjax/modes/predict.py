@@ -82,7 +82,7 @@ def predict(
     scan = load(case, plan.labels, len(plan.channels), spacing=spacing)
     found, geometry = predictor(scan, case.id)
     labels = restore_labels(found, geometry, plan.labels, keep_largest=predictor.keep_largest)
-    write(native(labels, scan, plan), output / f"{case.id}{suffix(case)}")
+    write(native(labels, scan, plan), output / f"{case.id}{suffix(case, scan)}")
     if save_probabilities:
         for channel, name in enumerate(plan.names, start=int(plan.exclusive)):
             values = restore_channel(np.ascontiguousarray(found[..., channel]), geometry)

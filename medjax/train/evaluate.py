@@ -40,7 +40,7 @@ def judge(
     for case in progress(cases):
         scan = load(case, plan.labels, len(plan.channels), spacing=spacing)
         labels = predictor.labels(scan, case.id)
-        write(native(labels, scan, plan), folder / f"{case.id}{suffix(case)}")
+        write(native(labels, scan, plan), folder / f"{case.id}{suffix(case, scan)}")
         if scan.label is None:
             continue
         found, wanted = channel_masks(labels, plan.labels), channel_masks(scan.label, plan.labels)

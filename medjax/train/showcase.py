@@ -60,7 +60,7 @@ def showcase(
     for role, name in best_median_worst(rows).items():
         case = cases[name]
         scan = load(case, plan.labels, len(plan.channels), spacing=spacing)
-        saved, _ = read(folder / f"{name}{suffix(case)}").canonical()
+        saved, _ = read(folder / f"{name}{suffix(case, scan)}").canonical()
         assert scan.label is not None  # it was scored
         yield ReportCase(
             id=name,

@@ -137,3 +137,13 @@ def test_real_photographs_and_their_masks(shared):
             assert volume.array.shape == (999, 960, 1)
             assert np.unique(volume.array).tolist() == [0, 1]
             assert 0.02 < volume.array.mean() < 0.2
+
+
+def test_a_grey_gif_is_a_mask_of_one_channel(tmp_path):
+    """As the manual segmentations of DRIVE are stored."""
+    mask = np.zeros((5, 7), np.uint8)
+    mask[1:3, 2:6] = 255
+    Image.fromarray(mask).save(tmp_path / "21_manual1.gif")
+    array = read(tmp_path / "21_manual1.gif").array
+    assert array.shape == (7, 5, 1)
+    np.testing.assert_array_equal(array[:, :, 0].T, mask)

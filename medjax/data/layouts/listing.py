@@ -11,7 +11,7 @@ from medjax.data.cases import Finding
 from medjax.errors import UserError
 from medjax.io.files import ITK, NIFTI, RASTER, read, read_header
 
-SUFFIXES = tuple(dict.fromkeys((*NIFTI, *ITK, *RASTER, ".gif")))  # DRIVE's manuals are GIF
+SUFFIXES = (*NIFTI, *ITK, *RASTER)
 _LABELS_READ = 10  # enough to tell conventions apart; later surprises are errors that name the file
 
 
