@@ -20,7 +20,7 @@ def get_config() -> Config:
     config.plan.batch = 2
     config.data.folds = 6
     config.train.learning_rate = 3e-3
-    config.train.steps = 480
+    config.train.steps = 420
     config.augment.flips = False  # so few steps are not enough to learn all eight mirror images
     config.augment.strength = 0.5
     config.train.validations = 5
