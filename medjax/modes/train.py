@@ -25,7 +25,7 @@ from medjax.train.validate import validator
 from medjax.train.writers import Writers
 
 console = progress.console
-RUNTIME_GB = 2.2  # Python, JAX, its compiler and what the allocator keeps: peaks of 1.7 to 2.7 GB were measured
+RUNTIME_GB = 2.2  # Python, JAX, compiler and allocator: peaks of 1.7 to 2.7 GB were measured
 
 
 def main(config: Config, workdir: Path) -> None:
