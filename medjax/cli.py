@@ -118,7 +118,9 @@ def _config_path(arguments: list[str]) -> str:
 
 def _explain(error: Exception, path: str) -> str:
     """What absl and ml_collections found, in one line."""
-    text = " ".join(str(error).split()).strip("'\"")
+    # ml_collections quotes its messages, newlines and all, inside the text of another error
+    plain = str(error).replace("\\n", " ").replace("\\", "").replace("''", "'").replace("?'", "?")
+    text = " ".join(plain.split()).strip('"')
     if isinstance(error, AttributeError | KeyError):
         return f"{path or 'config'}: {text}; see medjax/modes/defaults.py for all keys"
     if isinstance(error, SyntaxError | ImportError):
