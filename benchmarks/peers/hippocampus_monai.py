@@ -96,6 +96,7 @@ def main():
     arguments.add_argument("--batch", type=int, default=4)
     arguments.add_argument("--optimizer", choices=["sgd", "adamw"], default="sgd")
     arguments.add_argument("--rate", type=float, default=0.01)
+    arguments.add_argument("--width", type=int, default=32, help="filters of the first stage")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--output", type=Path, required=True)
     chosen = arguments.parse_args()
@@ -110,6 +111,7 @@ def main():
     )
     net = DynUNet(
         3, 1, 3, kernel_size=[3] * 4, strides=[1, 2, 2, 2], upsample_kernel_size=[2, 2, 2],
+        filters=[chosen.width * 2**stage for stage in range(4)],
         norm_name="instance", deep_supervision=True, deep_supr_num=1,
     )  # fmt: skip
     loss = DiceCELoss(to_onehot_y=True, softmax=True)
@@ -124,10 +126,8 @@ def main():
     net.train()
     while (spent := time.perf_counter() - begin) < limit:
         for batch in loader:
-            for (
-                group
-            ) in rule.param_groups:  # the schedule follows the clock: it ends when the time does
-                group["lr"] = chosen.rate * max(0.0, 1 - spent / limit) ** 0.9
+            # the schedule follows the clock: it ends when the time does
+            rule.param_groups[0]["lr"] = chosen.rate * max(0.0, 1 - spent / limit) ** 0.9
             rule.zero_grad()
             outputs = net(batch["image"].as_tensor())
             levels = outputs.unbind(dim=1)
@@ -161,7 +161,7 @@ def main():
             scores.append([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs])
     means = np.mean(scores, axis=0)
     result = {
-        "peer": f"MONAI DynUNet, {chosen.optimizer} {chosen.rate:g}",
+        "peer": f"MONAI DynUNet, width {chosen.width}, {chosen.optimizer} {chosen.rate:g}",
         "dice": {"Anterior": means[0], "Posterior": means[1], "mean": means.mean()},
         "cases": len(scores),
         "steps": steps,

@@ -16,12 +16,14 @@ from medjax.data.prepare import load, prepare
 from medjax.errors import UserError
 
 PLACES = 10_000  # foreground voxels remembered per class and case
-VERSION = 1  # of the arrays' meaning: raise it when `prepare` changes what it makes
+VERSION = 2  # of the arrays' meaning: raise it when `prepare` changes what it makes
 
 
 @dataclass(frozen=True, eq=False)
 class Cached:
     """One case in the cache; the arrays are read-only memory maps, opened by `open_cached`.
+
+    What is read stays in memory until the maps are dropped: hold one for a draw, not for a run.
 
     image: (d, h, w, c) float32; label: (d, h, w) class indices; places: by class index, (n, 3)
     voxels.
@@ -93,9 +95,7 @@ def build(
         try:
             np.save(temporary / "image.npy", image)
             np.save(temporary / "label.npy", label)
-            found = places(label)
-            rows = [np.column_stack([np.full(len(p), c, np.int32), p]) for c, p in found.items()]
-            np.save(temporary / "places.npy", np.concatenate([np.zeros((0, 4), np.int32), *rows]))
+            write_places(temporary, places(label))
             if not path.is_dir():
                 temporary.rename(path)
         finally:
@@ -103,15 +103,23 @@ def build(
     return made
 
 
+def write_places(folder: Path, found: dict[int, Int32[np.ndarray, "_ 3"]]) -> None:
+    """Two files: all places class by class, and each class with its first row and the row after its last."""
+    np.save(folder / "places.npy", np.concatenate([np.zeros((0, 3), np.int32), *found.values()]))
+    ends = np.cumsum([len(rows) for rows in found.values()], dtype=np.int64)
+    starts = ends - [len(rows) for rows in found.values()]
+    np.save(folder / "classes.npy", np.column_stack([np.array(list(found), int), starts, ends]))
+
+
 def open_cached(path: Path) -> Cached:
     """Maps one prepared case; nothing is read before it is touched."""
     try:
-        image = np.load(path / "image.npy", mmap_mode="r")
-        label = np.load(path / "label.npy", mmap_mode="r")
-        rows = np.load(path / "places.npy")
+        image, label, rows = (
+            np.load(path / f"{name}.npy", mmap_mode="r") for name in ("image", "label", "places")
+        )
+        found = {c: rows[start:end] for c, start, end in np.load(path / "classes.npy").tolist()}
     except (OSError, ValueError, EOFError) as error:
         raise UserError(
             f"{path}: not a readable cached case ({error}); remove it to rebuild"
         ) from error
-    found = {int(c): rows[rows[:, 0] == c, 1:] for c in np.unique(rows[:, 0])}
     return Cached(path.name.rsplit("-", 1)[0], image, label, found)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,8 @@ def draw(
 class Sample:
     """Draws sample number `index` of the run from the case at `position`.
 
-    It carries paths, not arrays: a worker process maps the files itself, once, and shares their pages.
+    It carries paths, not arrays: the files are mapped for this draw alone, so that what a run holds in
+    memory does not grow with the cases that it has seen.
     """
 
     folders: tuple[Path, ...]
@@ -85,7 +85,7 @@ class Sample:
     def __call__(self, index: int, position: int) -> dict[str, Any]:
         """The crop with its numbers."""
         arrays = draw(
-            _mapped(self.folders[position]),
+            open_cached(self.folders[position]),
             np.random.default_rng((self.seed, index)),
             patch=self.patch,
             margin=self.margin,
@@ -97,11 +97,6 @@ class Sample:
             "index": np.int32(index),
             "case": np.int32(position),
         }
-
-
-@cache
-def _mapped(folder: Path) -> Cached:
-    return open_cached(folder)
 
 
 def patches(

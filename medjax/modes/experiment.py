@@ -21,6 +21,7 @@ from medjax.data.plan import Plan, make_plan, read_plan
 from medjax.data.splits import Split, split
 from medjax.errors import UserError
 from medjax.infer.predictor import Predictor, forward
+from medjax.io.files import RASTER
 from medjax.modes.defaults import Config
 from medjax.nn.unet import UNet
 from medjax.progress import bar, console, counter
@@ -117,6 +118,8 @@ def assumptions(config: Config, dataset: Dataset) -> dict[str, Any]:
     assumed: dict[str, Any] = {f"decided {i + 1}": text for i, text in enumerate(dataset.assumed)}
     if len(config.data.spacing):
         assumed["spacing"] = [float(s) for s in config.data.spacing]
+    elif any(case.images[0].lower().endswith(RASTER) for case in dataset.cases):
+        assumed["pixel size"] = "1 mm, as pictures carry none; mm are pixels then"
     return assumed
 
 

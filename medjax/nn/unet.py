@@ -68,12 +68,14 @@ class UNet(nn.Module):
         train: bool,
         present: Bool[Array, "b c"] | None = None,
     ) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Give the outputs by head and the named intermediates; `present` changes nothing here."""
+        """Give the outputs by head and the named intermediates; channels not `present` are read as 0."""
         self._check(image.shape[1:4])
         conv = partial(Conv, dtype=jnp.dtype(self.dtype))
         parts = {"conv": conv, "norm": make_norm(self.norm), "act": ACTIVATIONS[self.act]}
         stage = nn.remat(Stage) if self.remat else Stage
         kernels, strides = _triples(self.kernels), _triples(self.strides)
+        if present is not None:
+            image = jnp.where(present[:, None, None, None], image, 0)
         levels = len(self.widths)
         aux: dict[str, Array] = {}
 

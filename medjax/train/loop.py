@@ -5,6 +5,7 @@ import signal
 import statistics
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from medjax.train.writers import Writers
 
 HostBatch = Mapping[str, np.ndarray]
 TIMED = 8  # steps that are run to time a step
+RECENT = 500  # steps whose time is remembered: the median is taken at every step
 Step = Callable[[State, Any, jax.Array], tuple[State, dict[str, jax.Array]]]
 
 
@@ -33,10 +35,10 @@ class Clock:
 
     compile: float = 0.0
     train: float = 0.0
-    steps: list[float] = field(default_factory=list)
+    steps: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     def median_step(self) -> float:
-        """The typical time from one step's start to the next's, data and reporting included."""
+        """The typical time from one recent step's start to the next's, data and reporting included."""
         return statistics.median(self.steps) if self.steps else math.nan
 
 

@@ -92,7 +92,12 @@ def _warnings(results: Mapping[str, Any]) -> str:
             f"<b>Few test cases (n = {test}).</b> Means and intervals over fewer than {FEW_CASES} "
             "cases say little about new patients; small differences between runs are mostly chance."
         )
-    summaries = [s for scores in (results.get("metrics") or {}).values() for s in scores.values()]
+    summaries = [
+        summary
+        for scores in (results.get("metrics") or {}).values()
+        for key, summary in scores.items()
+        if key != "false_alarm"  # undefined wherever there is something to find: no news
+    ]
     undefined = sum(int(as_float(s.get("undefined")) or 0) for s in summaries)
     if undefined:
         few = "score is" if undefined == 1 else "scores are"

@@ -48,7 +48,11 @@ def supervised(
         augmented = dict(batch)
         augmented = augment.apply(augment.sample(augmentation_key, augmented), augmented)
         outputs, aux = model.apply(
-            {"params": params}, augmented["image"], True, rngs={"dropout": dropout_key}
+            {"params": params},
+            augmented["image"],
+            True,
+            present=augmented.get("present"),
+            rngs={"dropout": dropout_key},
         )
         logits, label = outputs["seg"].astype(jnp.float32), augmented["label"]
         coarse = [aux[name] for name in sorted(aux) if name.startswith("logits/")]

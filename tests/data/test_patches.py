@@ -1,11 +1,13 @@
 """Patches: every voxel can be drawn, labels stay with images, workers and restarts change nothing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medjax.data.cache import Cached, open_cached, places
+from medjax.data.cache import Cached, open_cached, places, write_places
 from medjax.data.patches import crop, draw, iterate, patch_start, patches
 from medjax.errors import UserError
 
@@ -18,8 +20,7 @@ def stored(folder, shape, seed=0, labelled=True):
     folder.mkdir(parents=True)
     np.save(folder / "image.npy", image + 1 + seed)
     np.save(folder / "label.npy", label)
-    rows = [np.column_stack([np.full(len(p), c, np.int32), p]) for c, p in places(label).items()]
-    np.save(folder / "places.npy", np.concatenate([np.zeros((0, 4), np.int32), *rows]))
+    write_places(folder, places(label))
     return folder
 
 
@@ -121,6 +122,14 @@ def test_a_case_without_foreground_is_drawn_anywhere(tmp_path):
         folders, steps=2, patch=(4, 4, 4), margin=(4, 4, 4), batch=2, seed=0, foreground=1.0
     )
     assert drawn[1]["image"].shape == (2, 4, 4, 4, 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="needs Linux's list of maps")
+def test_a_run_holds_no_case_that_it_drew_from(folders):
+    drawn = patches(folders, steps=9, patch=(4, 4, 4), margin=(4, 4, 4), batch=2, seed=0)
+    held = [drawn[number] for number in range(9)]
+    assert len({int(case) for batch in held for case in batch["case"]}) == 3
+    assert str(folders[0].parent) not in Path("/proc/self/maps").read_text("utf-8")
 
 
 def test_a_damaged_cache_is_named(tmp_path, folders):

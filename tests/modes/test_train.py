@@ -1,11 +1,8 @@
 """Whole runs of `experiments/quick.py`: what is left on disk, and that a killed run loses nothing."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,37 +19,11 @@ QUICK = ["--config", str(ROOT / "experiments" / "quick.py")]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A user's cache of this module's own."""
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def finished(home, tmp_path_factory):
+def finished(run, tmp_path_factory):
     """The work folder of an uninterrupted run, made in a process of its own."""
     workdir = tmp_path_factory.mktemp("run") / "whole"
-    run(home, workdir)
+    run("quick", workdir)
     return workdir
-
-
-def start(home, workdir, *more):
-    environment = {
-        **os.environ,
-        "XDG_CACHE_HOME": str(home),
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "",
-    }
-    command = [sys.executable, str(ROOT / "launch.py"), *QUICK, "--workdir", str(workdir), *more]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def run(home, workdir, *more):
-    process = start(home, workdir, *more)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return output
 
 
 def stop_at(process, workdir, step, number):
@@ -112,17 +83,17 @@ def test_predictions_lie_on_the_inputs_own_grid(finished, home):
         np.testing.assert_array_equal(predicted.affine, scan.affine)
 
 
-def test_a_killed_and_an_interrupted_run_end_in_the_same_bits(finished, home):
+def test_a_killed_and_an_interrupted_run_end_in_the_same_bits(finished, start, run):
     workdir = finished.parent / "broken"
     kill = random.randint(5, 7)
-    output, _ = stop_at(start(home, workdir), workdir, kill, signal.SIGKILL)
+    output, _ = stop_at(start("quick", workdir), workdir, kill, signal.SIGKILL)
     assert "made" not in output
-    output, code = stop_at(start(home, workdir), workdir, 9, signal.SIGINT)
+    output, code = stop_at(start("quick", workdir), workdir, 9, signal.SIGINT)
     assert code == 130, output
     assert "resuming at step" in output
     assert "the same command resumes" in output
     assert "Traceback" not in output
-    output = run(home, workdir)
+    output = run("quick", workdir)
     assert "resuming at step" in output
     (step, whole), (other, broken) = last_state(finished), last_state(workdir)
     assert step == other == 12
@@ -133,15 +104,15 @@ def test_a_killed_and_an_interrupted_run_end_in_the_same_bits(finished, home):
     assert scores[0] == scores[1]
 
 
-def test_a_finished_run_is_judged_again_without_training(finished, home):
+def test_a_finished_run_is_judged_again_without_training(finished, run):
     before = (finished / "metrics.jsonl").read_bytes()
     scores = json.loads((finished / "results.json").read_text("utf-8"))["metrics"]
-    run(home, finished, "--mode", "eval")
+    run("quick", finished, "--mode", "eval")
     assert (finished / "metrics.jsonl").read_bytes() == before
     assert json.loads((finished / "results.json").read_text("utf-8"))["metrics"] == scores
 
 
-def test_predict_does_the_good_files_and_names_the_bad_one(finished, home, tmp_path):
+def test_predict_does_the_good_files_and_names_the_bad_one(finished, home, start, tmp_path):
     (source,) = (home / "medjax" / "phantoms").glob("*/")
     scans = tmp_path / "scans"
     for number in range(3):
@@ -154,8 +125,8 @@ def test_predict_does_the_good_files_and_names_the_bad_one(finished, home, tmp_p
     bad = scans / "patient1" / "patient1_t2.nii.gz"
     bad.write_bytes(bad.read_bytes()[:2000])
     process = start(
-        home, finished, "--mode", "predict", "--input", str(scans), "--output", str(tmp_path / "out"),
-        "--probabilities",
+        "quick", finished, "--mode", "predict", "--input", str(scans),
+        "--output", str(tmp_path / "out"), "--probabilities",
     )  # fmt: skip
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 1

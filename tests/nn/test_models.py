@@ -213,17 +213,19 @@ def test_detection_starts_at_one_in_ten():
     assert pytest.approx(-2.197, abs=1e-3) == HEATMAP_BIAS
 
 
-def test_present_is_accepted():
+def test_absent_channels_are_not_read():
     model, x = small(heads={"cls": 2}), image()
+    present = jnp.array([[True, True], [True, False]])
 
     @jit
-    def both(params):
-        present = jnp.ones((2, 2), bool)
-        given = {"params": params}
-        return model.apply(given, x, False)[0], model.apply(given, x, False, present=present)[0]
+    def logits(params, x, present=None):
+        return model.apply({"params": params}, x, False, present=present)[0]["cls"]
 
-    without, with_all = both(random_params(model, x))
-    np.testing.assert_array_equal(without["cls"], with_all["cls"])
+    params = random_params(model, x)
+    other = logits(params, x.at[1, ..., 1].set(jnp.nan), present)
+    np.testing.assert_array_equal(other, logits(params, x.at[1, ..., 1].set(0)))
+    np.testing.assert_array_equal(other[0], logits(params, x)[0])
+    assert jnp.any(other[1] != logits(params, x)[1])
 
 
 def test_divisor():
