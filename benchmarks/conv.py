@@ -1,6 +1,6 @@
 """XLA's own 3-D convolution against the form that `ops/conv.py` picks on this machine, shape by shape.
 
-    python benchmarks/conv.py
+    python -m benchmarks.conv
 
 One row per shape: forward, and forward with both gradients; medians of interleaved runs, compilation apart.
 """

@@ -154,7 +154,10 @@ class Stage(nn.Module):
 
 
 class Upsample(nn.Module):
-    """The transposed convolution whose kernel is its stride: a dense layer, then depth to space."""
+    """The transposed convolution whose kernel is its stride: a dense layer, then depth to space.
+
+    Without a bias, as every convolution of the trunk: the norm after the next one takes constants away.
+    """
 
     features: int
     factors: Triple
@@ -165,6 +168,7 @@ class Upsample(nn.Module):
         """Give `factors` times as many voxels along each axis."""
         dense = nn.Dense(
             self.features * math.prod(self.factors),
+            use_bias=False,
             kernel_init=nn.initializers.he_normal(),
             dtype=self.dtype,
         )

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from medjax.ops import winograd
+
 Implementation: TypeAlias = Literal["auto", "native", "fast"]
 Triple = tuple[int, int, int]
 Sizes = tuple[int, ...]
@@ -21,6 +23,7 @@ Geometry = tuple[Sizes, Sizes, Pads]  # strides, dilation, zeros before and afte
 FEW_CHANNELS = 16  # below, the depth taps are stacked on the channels
 LARGE_PLANE = 32 * 32  # output pixels from which a loop over slices keeps its data in the cache
 NARROW = 32  # output channels below which XLA's own weight gradient is slow in large planes
+PAIRED = 16  # channels up to which two neighbouring outputs of a row are computed as one
 BLOCK_BYTES = 1 << 20  # of the column matrix in one block of the weight gradient, roughly
 
 _IMPLEMENTATION: ContextVar[Implementation] = ContextVar("convolution", default="auto")
@@ -119,9 +122,21 @@ def _conv2d(x: Array, kernel: Array, geometry: Geometry) -> Array:
     strides, dilation, pads = geometry
     if kernel.shape[:2] == (1, 1) and strides[1:] == (1, 1) and pads[1:] == ((0, 0), (0, 0)):
         return x @ kernel.reshape((1,) * (x.ndim - 2) + kernel.shape[2:])
+    width = x.shape[2] + sum(pads[2]) - kernel.shape[1] + 1
+    plain = strides[1:] == dilation[1:] == (1, 1) and width % 2 == 0
+    if plain and kernel.shape[1] == 3 and max(kernel.shape[2:]) <= PAIRED:
+        return _conv2d_of_pairs(x, kernel, pads)
     return lax.conv_general_dilated(
         x, kernel, strides[1:], pads[1:], rhs_dilation=dilation[1:], dimension_numbers=_LAYOUT[2]
     )
+
+
+def _conv2d_of_pairs(x: Array, kernel: Array, pads: Pads) -> Array:
+    """Both outputs of a pair from one patch with one pixel more: XLA's cost is that of the patches."""
+    first = jnp.pad(kernel, ((0, 0), (0, 1), (0, 0), (0, 0)))
+    both = jnp.concatenate([first, jnp.roll(first, 1, axis=1)], axis=-1)
+    y = lax.conv_general_dilated(x, both, (1, 2), pads[1:], dimension_numbers=_LAYOUT[2])
+    return y.reshape(*y.shape[:2], -1, kernel.shape[-1])
 
 
 def _depth_taps(x: Array, kernel: Array, geometry: Geometry) -> list[Array]:
@@ -167,8 +182,24 @@ def _slice_by_slice(x: Array, kernel: Array, geometry: Geometry) -> Array:
     return y.reshape(b, depth, height, width, -1)
 
 
+def _tiles_apply(x: Array, kernel: Array, geometry: Geometry) -> bool:
+    """Whether Winograd's tiles save convolutions: three dense depth taps at stride 1."""
+    (stride, *_), (step, *_), _ = geometry
+    depth = _out(x.shape[1:4], kernel.shape[:3], geometry)[0]
+    return (kernel.shape[0], stride, step) == (winograd.TAPS, 1, 1) and winograd.tile(depth) > 1
+
+
+def _by_tiles(x: Array, kernel: Array, geometry: Geometry, *, loop: bool) -> Array:
+    depth = _out(x.shape[1:4], kernel.shape[:3], geometry)[0]
+    padded = jnp.pad(x, ((0, 0), geometry[2][0], (0, 0), (0, 0), (0, 0)))
+    run = winograd.looped if loop else winograd.whole
+    return run(padded, kernel, depth, partial(_conv2d, geometry=geometry))
+
+
 def _forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
     _, height, width = _out(x.shape[1:4], kernel.shape[:3], geometry)
+    if _tiles_apply(x, kernel, geometry):
+        return _by_tiles(x, kernel, geometry, loop=height * width >= LARGE_PLANE)
     if kernel.shape[0] == 1:
         return _sum_of_taps(x, kernel, geometry)
     if x.shape[-1] < FEW_CHANNELS:
@@ -232,17 +263,24 @@ def _fast_backward(
     strides, dilation, pads = geometry
     by_taps = partial(_sum_of_taps, geometry=geometry)
     size = kernel.shape[:3]
+    reach = [(k - 1) * step for k, step in zip(size, dilation, strict=True)]
+    around = tuple((r - low, r - high) for r, (low, high) in zip(reach, pads, strict=True))
     if strides == (1, 1, 1):  # the input gradient is a convolution with the flipped kernel
-        reach = [(k - 1) * step for k, step in zip(size, dilation, strict=True)]
-        around = tuple((r - low, r - high) for r, (low, high) in zip(reach, pads, strict=True))
         flipped = jnp.flip(kernel, (0, 1, 2)).transpose(0, 1, 2, 4, 3)
         dx = _forward(dy, flipped, (strides, dilation, around))
     else:
         dx = jax.vjp(lambda v: by_taps(v, kernel), x)[1](dy)[0]
     _, _, height, width, outputs = dy.shape
-    narrow = x.shape[-1] >= FEW_CHANNELS and outputs < NARROW
-    if narrow and size != (1, 1, 1) and height * width >= LARGE_PLANE:
-        dkernel = _kernel_gradient(x, dy, size, geometry)
+    channels, large = x.shape[-1], height * width >= LARGE_PLANE
+    if large and size != (1, 1, 1) and channels >= FEW_CHANNELS and outputs < NARROW:
+        if outputs < channels and strides == (1, 1, 1):  # fewer columns from the other side
+            swapped = _kernel_gradient(dy, x, size, (strides, dilation, around))
+            dkernel = jnp.flip(swapped, (0, 1, 2)).transpose(0, 1, 2, 4, 3)
+        else:
+            dkernel = _kernel_gradient(x, dy, size, geometry)
+    elif _tiles_apply(x, kernel, geometry):
+        by_tiles = partial(_by_tiles, geometry=geometry, loop=False)
+        dkernel = jax.vjp(lambda v: by_tiles(x, v), kernel)[1](dy)[0]
     else:
         dkernel = jax.vjp(lambda v: by_taps(x, v), kernel)[1](dy)[0]
     return dx, dkernel

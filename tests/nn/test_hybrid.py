@@ -44,7 +44,8 @@ def test_how_far_each_branch_sees_along_depth(flags, reached):
         apply(variables, x),
         apply(variables, x + (jnp.arange(7) == 3).reshape(1, 7, 1, 1, 1)),
     )
-    assert set(np.flatnonzero(np.any(np.asarray(moved != y), axis=(0, 2, 3, 4)))) == reached
+    differs = np.abs(np.asarray(moved - y)) > 1e-4  # a sum in tiles rounds its neighbours anew
+    assert set(np.flatnonzero(np.any(differs, axis=(0, 2, 3, 4)))) == reached
 
 
 @pytest.mark.parametrize("vol3d", [False, True])
