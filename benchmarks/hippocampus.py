@@ -1,6 +1,6 @@
 """Hippocampus, the same minutes, cores and cases: medjax, then MONAI's recipe, in turn.
 
-    python benchmarks/hippocampus.py --root DIR/Task04_Hippocampus --peers .venv-peers/bin/python
+    python -m benchmarks.hippocampus --root DIR/Task04_Hippocampus --peers .venv-peers/bin/python
 
 The clock of each holds compilation, augmentation and training; reading the files into a cache and judging the
 test cases are outside it for both. medjax compiles from an empty cache. Writes one JSON per side and prints
