@@ -7,6 +7,7 @@ import pytest
 
 from medjax.errors import UserError
 from medjax.nn.hybrid import HybridConv
+from medjax.ops.conv import implementation
 
 # compiling is most of the time of these tests
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -40,12 +41,12 @@ def test_how_far_each_branch_sees_along_depth(flags, reached):
     block = HybridConv(8, (3, 3, 3), norm=no_norm, **flags)
     x = normal((1, 7, 4, 5, 3))
     apply, variables = jit(block.apply), drawn(block, x)
-    y, moved = (
-        apply(variables, x),
-        apply(variables, x + (jnp.arange(7) == 3).reshape(1, 7, 1, 1, 1)),
-    )
-    differs = np.abs(np.asarray(moved - y)) > 1e-4  # a sum in tiles rounds its neighbours anew
-    assert set(np.flatnonzero(np.any(differs, axis=(0, 2, 3, 4)))) == reached
+    with implementation("native"):  # in tiles of slices, a slice changes its neighbours' rounding
+        y, moved = (
+            apply(variables, x),
+            apply(variables, x + (jnp.arange(7) == 3).reshape(1, 7, 1, 1, 1)),
+        )
+    assert set(np.flatnonzero(np.any(np.asarray(moved != y), axis=(0, 2, 3, 4)))) == reached
 
 
 @pytest.mark.parametrize("vol3d", [False, True])
