@@ -46,8 +46,9 @@ class Peer:
         return float(self.last["seconds"])
 
     def close(self) -> None:
-        """Ends the process."""
-        self.process.terminate()
+        """Ends the process, which stops at the end of its lines and puts its workers away."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
         self.process.wait()
 
     def _read(self) -> dict[str, Any]:
