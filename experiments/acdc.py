@@ -7,8 +7,8 @@ the files lost their spacing, say it: `--config.data.spacing='(1.5, 1.5, 10)'`; 
 everywhere.
 
 About 16 minutes on 2 CPU cores and 2.5 GB; 80 volumes of 40 patients, fold 0 of 5 (56 train, 6 validate,
-18 test) at the assumed spacing: Dice RV 0.71, myocardium 0.58, LV 0.77. In five of
-the 18 volumes so short a run takes a structure for one elsewhere (Dice 0); train longer for use.
+18 test) at the assumed spacing: Dice RV 0.71, myocardium 0.58, LV 0.77. In five of the 18 volumes so
+short a run takes a structure for one elsewhere (Dice 0); train longer for use.
 """
 
 from medjax.modes.defaults import Config, defaults
