@@ -17,13 +17,20 @@ from typing import Any
 
 import jax
 
+from medjax import hugepages
+
 HERE = Path(__file__).parent
 CORES = 2
-RUNS, WARM = 7, 2
+RUNS, WARM = 7, 1
+PAUSE = 0.5  # seconds before each run: the threads of the side before may still spin
 
 
 def use_cores() -> None:
-    """One replica a core, as the modes do on CPU; to be called before anything is computed."""
+    """One replica a core and large pages, as the modes do; to be called before anything is computed.
+
+    Peers inherit the large pages.
+    """
+    hugepages.restart()
     jax.config.update("jax_num_cpu_devices", min(CORES, os.cpu_count() or 1))
 
 
@@ -73,10 +80,16 @@ def timed(work: Callable[[], Any]) -> Callable[[], float]:
 def measure(
     sides: Mapping[str, Callable[[], float]], runs: int = RUNS, warm: int = WARM
 ) -> dict[str, list[float]]:
-    """Seconds of each side, one run each in turn, those that warm up left out."""
+    """Seconds of each side in turn, those that warm up left out.
+
+    A turn is two runs of which the second counts: a virtual machine takes the memory of a process that
+    has waited away, and the first run after pays for getting it back.
+    """
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(warm + runs):
         for name, run in sides.items():
+            time.sleep(PAUSE)
+            run()
             taken[name].append(run())
     return {name: seconds[warm:] for name, seconds in taken.items()}
 

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from medjax import hugepages
 from medjax.errors import UserError
 
 MODES = {
@@ -28,8 +29,13 @@ USAGE = """usage: python launch.py --config FILE [--config.KEY=VALUE ...] [--mod
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Runs the command line; every fault of the user's ends in one line and exit code 1."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """Runs the command line; every fault of the user's ends in one line and exit code 1.
+
+    Without `arguments` it is those of the process, which may start itself anew (see `hugepages`).
+    """
+    if arguments is None:
+        hugepages.restart()
+        arguments = sys.argv[1:]
     if not arguments or {"-h", "--help", "-help"} & set(arguments):
         print(USAGE.format(modes=", ".join(MODES)), end="")
         raise SystemExit(0 if arguments else 1)

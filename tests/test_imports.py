@@ -12,6 +12,7 @@ FLOORS = {
     "progress": -1,
     "space": 0,
     "ops": 0,
+    "hugepages": 0,
     "io": 1,
     "sim": 1,
     "nn": 1,

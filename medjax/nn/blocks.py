@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from medjax.errors import UserError
 from medjax.ops.conv import conv as convolve
-from medjax.ops.conv import depth_to_space
+from medjax.ops.depth import depth_to_space
 
 Triple = tuple[int, int, int]
 Make = Callable[..., Any]  # makes a module: a class, or a partial of one
@@ -166,10 +166,5 @@ class Upsample(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b d h w c"]) -> Float[Array, "b d2 h2 w2 o"]:
         """Give `factors` times as many voxels along each axis."""
-        dense = nn.Dense(
-            self.features * math.prod(self.factors),
-            use_bias=False,
-            kernel_init=nn.initializers.he_normal(),
-            dtype=self.dtype,
-        )
+        dense = Conv(self.features * math.prod(self.factors), (1, 1, 1), dtype=self.dtype)
         return depth_to_space(dense(x), self.factors)

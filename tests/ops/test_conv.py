@@ -8,8 +8,9 @@ from jax import lax
 from jax.extend.core import jaxprs_in_params
 from jax.sharding import PartitionSpec as P
 
-from medjax.ops import conv as conv_module
-from medjax.ops.conv import conv, depth_to_space, implementation
+from medjax.ops import gradients, planes
+from medjax.ops.conv import conv, implementation
+from medjax.ops.depth import depth_to_space
 
 # compiling is most of the time of these tests
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -32,6 +33,9 @@ CASES = {
     "two dimensions, large": ((2, 1, 40, 40, 16), 16, (1, 7, 7), (1, 1, 1), (1, 1, 1)),
     "kernel above size": ((1, 2, 3, 4, 3), 4, (7, 5, 7), (1, 1, 1), (1, 1, 1)),
     "even kernel": ((1, 4, 5, 6, 3), 4, (2, 2, 4), (1, 1, 1), (1, 1, 1)),
+    "even kernel, few outputs": ((1, 3, 5, 6, 70), 16, (2, 2, 4), (1, 1, 1), (1, 1, 1)),
+    "few outputs": ((1, 3, 5, 6, 70), 16, (3, 3, 3), (1, 1, 1), (1, 1, 1)),
+    "strided, many channels": ((1, 4, 5, 6, 16), 70, (3, 3, 3), (2, 2, 2), (1, 1, 1)),
     "patches": ((1, 4, 6, 8, 3), 4, (2, 2, 2), (2, 2, 2), (1, 1, 1)),
     "dilated": ((1, 6, 7, 8, 16), 4, (3, 3, 3), (1, 1, 1), (2, 2, 3)),
     "dilated, large plane": ((1, 3, 32, 33, 16), 4, (3, 3, 3), (1, 1, 1), (1, 2, 2)),
@@ -77,10 +81,13 @@ def test_fast_equals_native(case):
 def test_random_geometries_equal_native(monkeypatch):
     """Thresholds drawn too, so that small arrays go through every form."""
     draw = np.random.default_rng(7)
-    for seed in range(9):
-        monkeypatch.setattr(conv_module, "FEW_CHANNELS", int(draw.integers(1, 6)))
-        monkeypatch.setattr(conv_module, "LARGE_PLANE", int(draw.choice([1, 1000])))
-        monkeypatch.setattr(conv_module, "BLOCK_BYTES", int(draw.choice([256, 4096])))
+    for seed in range(12):
+        few = int(draw.integers(1, 6))
+        monkeypatch.setattr(planes, "FEW_CHANNELS", few)
+        monkeypatch.setattr(gradients, "FEW_CHANNELS", few)
+        monkeypatch.setattr(gradients, "WIDE", int(draw.integers(2, 7)))
+        monkeypatch.setattr(planes, "LARGE_PLANE", int(draw.choice([1, 1000])))
+        monkeypatch.setattr(gradients, "BLOCK_BYTES", int(draw.choice([256, 4096])))
         shape = (
             int(draw.integers(1, 3)),
             *draw.integers(1, 8, 3).tolist(),

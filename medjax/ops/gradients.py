@@ -1,0 +1,137 @@
+"""Gradients of a 3-D convolution with respect to its input and its kernel, in forms fast on XLA:CPU."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from medjax.ops.planes import (
+    FEW_CHANNELS,
+    Geometry,
+    Pads,
+    Sizes,
+    by_tiles,
+    forward,
+    sum_of_taps,
+    tiles_apply,
+)
+
+# Measured on XLA:CPU, two AVX-512 cores.
+WIDE = 64  # channels from which XLA's own weight gradient is fast, if they are its outputs
+BLOCK_BYTES = 1 << 20  # of the two factors in one block of the weight gradient, roughly
+
+
+def input_gradient(
+    dy: Float[Array, "b d2 h2 w2 o"],
+    kernel: Float[Array, "kd kh kw c o"],
+    shape: Sizes,
+    geometry: Geometry,
+) -> Float[Array, "b d h w c"]:
+    """The convolution of dy with the flipped kernel, under strides XLA's own; `shape` is the input's."""
+    strides, dilation, pads = geometry
+    size, c = kernel.shape[:3], kernel.shape[3]
+    if strides == (1, 1, 1):
+        flipped = jnp.flip(kernel, (0, 1, 2)).swapaxes(-1, -2)
+        return forward(dy, flipped, (strides, dilation, _turned(pads, size, dilation)))
+    zeros = jnp.zeros((dy.shape[0], *shape, c), dy.dtype)
+    return jax.vjp(lambda x: sum_of_taps(x, kernel, geometry), zeros)[1](dy)[0]
+
+
+def kernel_gradient(
+    x: Float[Array, "b d h w c"],
+    dy: Float[Array, "b d2 h2 w2 o"],
+    kernel: Sizes,
+    geometry: Geometry,
+) -> Float[Array, "kd kh kw c o"]:
+    """The correlation of x and dy at each tap of a kernel of this size, in the form picked by channels."""
+    strides, dilation, pads = geometry
+    c, o = x.shape[-1], dy.shape[-1]
+    dense = strides == (1, 1, 1)
+    if kernel == (1, 1, 1) and dense:
+        product = _rows_product(dy.reshape(-1, o), x.reshape(-1, c))
+        return product.T.reshape(1, 1, 1, c, o)
+    if (max(c, o) if dense else c) < WIDE:
+        return _by_columns(x, dy, kernel, geometry)
+    if dense and c > o:
+        turned = (strides, dilation, _turned(pads, kernel, dilation))
+        return jnp.flip(_by_xla(dy, x, kernel, turned), (0, 1, 2)).swapaxes(-1, -2)
+    return _by_xla(x, dy, kernel, geometry)
+
+
+def _turned(pads: Pads, kernel: Sizes, dilation: Sizes) -> Pads:
+    """The pads with which input and output change places at stride 1."""
+    reach = [(k - 1) * step for k, step in zip(kernel, dilation, strict=True)]
+    return tuple((r - low, r - high) for r, (low, high) in zip(reach, pads, strict=True))
+
+
+def _by_xla(x: Array, dy: Array, kernel: Sizes, geometry: Geometry) -> Array:
+    """XLA's own gradient of the 2-D convolutions, with Winograd's tiles where they save some."""
+    zeros = jnp.zeros((*kernel, x.shape[-1], dy.shape[-1]), dy.dtype)
+    run = partial(sum_of_taps, geometry=geometry)
+    if tiles_apply(x, zeros, geometry):
+        run = partial(by_tiles, geometry=geometry, loop=False)
+    return jax.vjp(lambda k: run(x, k), zeros)[1](dy)[0]
+
+
+def _rows_product(a: Float[Array, "n i"], b: Float[Array, "n j"]) -> Float[Array, "i j"]:
+    """a^T b, both read row by row; fastest with the wider one on the right."""
+    return lax.dot_general(a, b, (((0,), (0,)), ((), ())))
+
+
+def _columns(x: Array, kernel: Sizes, out: Sizes, strides: Sizes, dilation: Sizes) -> Array:
+    """Im2col of a padded block: (d, h, w, c) to (d' h' w', kd kh kw c)."""
+    views = []
+    for tap in [
+        (i, j, k) for i in range(kernel[0]) for j in range(kernel[1]) for k in range(kernel[2])
+    ]:
+        start = [t * step for t, step in zip(tap, dilation, strict=True)]
+        stop = [s + (n - 1) * stride + 1 for s, n, stride in zip(start, out, strides, strict=True)]
+        views.append(lax.slice(x, (*start, 0), (*stop, x.shape[-1]), (*strides, 1)))
+    return jnp.concatenate(views, axis=-1).reshape(out[0] * out[1] * out[2], -1)
+
+
+def _by_columns(x: Array, dy: Array, kernel: Sizes, geometry: Geometry) -> Array:
+    """Accumulate dy^T x columns over blocks of rows whose columns fit in the cache.
+
+    At stride 1 along depth a slice of x is cut into columns once, for the taps within it, and meets the
+    output slices of all depth taps side by side; else the columns hold the depth taps too.
+    """
+    strides, dilation, pads = geometry
+    c, (b, depth, height, width, o) = x.shape[-1], dy.shape
+    beside = kernel[0] if strides[0] == 1 else 1
+    within = (kernel[0] // beside, *kernel[1:])
+    taps = math.prod(within)
+    row = (taps * c + beside * o) * width * x.dtype.itemsize
+    blocks = max(1, min(height, -(-height * row // BLOCK_BYTES)))
+    rows = -(-height // blocks)
+    reach = [(k - 1) * step + 1 for k, step in zip(within, dilation, strict=True)]
+    high = (rows * blocks - 1) * strides[1] + reach[1]  # rows that the last block reads up to
+    # Slice i of x, not padded, is read through tap k by output i + low - k * dilation.
+    steps, low, ahead = depth, pads[0][0], 0
+    around = (0, 0)
+    if beside > 1:
+        steps, ahead = x.shape[1], (beside - 1) * dilation[0] - low
+        around, pads = (ahead, max(0, steps + low - depth)), ((0, 0), *pads[1:])
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, max(0, high - x.shape[2])), (0, 0), (0, 0)))
+    dy = jnp.pad(dy, ((0, 0), around, (0, rows * blocks - height), (0, 0), (0, 0)))
+    slab = (1, reach[0], (rows - 1) * strides[1] + reach[1], x.shape[3], c)
+
+    def add(total: Array, i: Array) -> tuple[Array, None]:
+        n, d, r = i // (steps * blocks), i // blocks % steps, i % blocks * rows
+        block = lax.dynamic_slice(x, (n, d * strides[0], r * strides[1], 0, 0), slab)[0]
+        columns = _columns(block, within, (1, rows, width), strides, dilation)
+        last = d + (beside - 1) * dilation[0]  # of the output slices, that of tap 0
+        outputs = [
+            lax.dynamic_slice(dy, (n, last - k * dilation[0], r, 0, 0), (1, 1, rows, width, o))
+            for k in range(beside)
+        ]
+        side = jnp.concatenate(outputs, -1).reshape(-1, beside * o)
+        return total + _rows_product(side, columns), None
+
+    total = jnp.zeros((beside * o, taps * c), dy.dtype)
+    total, _ = lax.scan(add, total, jnp.arange(b * steps * blocks))
+    return jnp.moveaxis(total.reshape(beside, o, -1), 1, -1).reshape(*kernel, c, o)
