@@ -11,6 +11,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,44 +22,60 @@ from medjax.data.augment import chain
 from medjax.nn.unet import UNet
 from medjax.train import optim, state, step, supervised
 
-# name: patch, batch, channels, classes, widths
+
+class Net(NamedTuple):
+    """A U-Net and its batch."""
+
+    patch: tuple[int, int, int]
+    batch: int
+    channels: int
+    classes: int
+    widths: tuple[int, ...]
+
+    def random_batch(self) -> dict[str, np.ndarray]:
+        """Noise, the same each time."""
+        rng, shape = np.random.default_rng(0), (self.batch, *self.patch)
+        return {
+            "image": rng.normal(size=(*shape, self.channels)).astype(np.float32),
+            "label": rng.integers(0, self.classes, shape).astype(np.uint8),
+            "index": np.arange(self.batch, dtype=np.int32),
+        }
+
+
 NETS = {
-    "unet": ((64, 64, 64), 2, 4, 4, (16, 32, 64, 128)),
-    "hippocampus": ((40, 56, 40), 2, 1, 3, (16, 32, 64)),
+    "unet": Net((64, 64, 64), 2, 4, 4, (16, 32, 64, 128)),
+    "hippocampus": Net((40, 56, 40), 2, 1, 3, (16, 32, 64)),
 }
+
+
+def compiled_step(net: Net) -> tuple[Callable, state.State]:
+    """The step over all devices, and the state before it."""
+    strides = [(1, 1, 1)] + [(2, 2, 2)] * (len(net.widths) - 1)
+    model = UNet({"seg": net.classes}, net.widths, [(3, 3, 3)] * len(net.widths), strides)
+    mesh = step.data_mesh()
+    rule = optim.optimizer("adamw", weight_decay=1e-2, clip=12.0)
+    rate = optim.schedule("constant", peak=1e-3)
+    levels = [[k] for k in range(net.classes)]
+    loss = supervised.supervised(model, chain(), levels, exclusive=True)
+    gradients = step.differentiate(loss, supervised.WEIGHTS)
+    image = jnp.zeros((1, *net.patch, net.channels))
+    params = jax.jit(lambda key: model.init(key, image, False)["params"])(jax.random.key(0))
+    begin = state.create(params, rule, horizon=100, ema=False)
+    return step.map_step(step.make_step(gradients, rule, rate), mesh), step.replicate(begin, mesh)
 
 
 def ours(name: str) -> tuple[Callable[[], None], int, float]:
     """The step as a piece of work, its number of parameters, and the seconds of its first call."""
-    patch, batch, channels, classes, widths = NETS[name]
-    strides = [(1, 1, 1)] + [(2, 2, 2)] * (len(widths) - 1)
-    model = UNet({"seg": classes}, widths, [(3, 3, 3)] * len(widths), strides)
-    mesh = step.data_mesh()
-    rule = optim.optimizer("adamw", weight_decay=1e-2, clip=12.0)
-    rate = optim.schedule("constant", peak=1e-3)
-    loss = supervised.supervised(model, chain(), [[k] for k in range(classes)], exclusive=True)
-    compiled = step.map_step(
-        step.make_step(step.differentiate(loss, supervised.WEIGHTS), rule, rate), mesh
-    )
-    shape = (batch, *patch)
-    params = jax.jit(lambda key: model.init(key, jnp.zeros((1, *patch, channels)), False)["params"])
-    begin = state.create(params(jax.random.key(0)), rule, horizon=100, ema=False)
-    current = step.replicate(begin, mesh)
-    rng = np.random.default_rng(0)
-    data = {
-        "image": rng.normal(size=(*shape, channels)).astype(np.float32),
-        "label": rng.integers(0, classes, shape).astype(np.int32),
-        "index": np.arange(batch, dtype=np.int32),
-    }
-    sharded, key = step.shard(data, mesh), jax.random.key(1)
+    compiled, current = compiled_step(NETS[name])
+    size = sum(p.size for p in jax.tree.leaves(current.params))
+    data, key = step.shard(NETS[name].random_batch(), step.data_mesh()), jax.random.key(1)
 
     def work() -> None:
         nonlocal current
-        current, means = compiled(current, sharded, key)
+        current, means = compiled(current, data, key)
         jax.block_until_ready((current, means))
 
-    first = timed(work)()
-    return work, sum(p.size for p in jax.tree.leaves(begin.params)), first
+    return work, size, timed(work)()
 
 
 def main() -> None:
@@ -73,7 +90,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|")
     for name in chosen.nets:
-        patch, batch, channels, classes, widths = NETS[name]
+        net = NETS[name]
         work, size, first = ours(name)
         formats = ("contiguous", "channels_last_3d")
         peers = {
@@ -82,11 +99,11 @@ def main() -> None:
                 "train_step_monai.py",
                 *(
                     f"--{k}={','.join(map(str, v))}"
-                    for k, v in (("patch", patch), ("widths", widths))
+                    for k, v in (("patch", net.patch), ("widths", net.widths))
                 ),
-                f"--batch={batch}",
-                f"--channels={channels}",
-                f"--classes={classes}",
+                f"--batch={net.batch}",
+                f"--channels={net.channels}",
+                f"--classes={net.classes}",
                 f"--format={f}",
             )
             for f in formats

@@ -19,7 +19,7 @@ def main():
     torch.manual_seed(0)
     net = DynUNet(
         3, 4, 3, [3] * 4, [1, 2, 2, 2], [2] * 3, filters=(16, 32, 64, 128),
-        norm_name=("instance", {"affine": True}), trans_bias=True,
+        norm_name=("instance", {"affine": True}),
     ).eval()  # fmt: skip
     image = torch.randn(1, 4, 155, 240, 240)
     if chosen.format == "channels_last_3d":

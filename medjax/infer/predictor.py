@@ -1,5 +1,6 @@
 """A trained model as a function from scans to label maps on their own grid."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Float32, UInt8
 
 from medjax.data.cases import Case
@@ -71,15 +73,29 @@ class Predictor:
         return restore_labels(found, geometry, self.plan.labels, keep_largest=self.keep_largest)
 
 
-def forward(model: Any, params: Any, *, exclusive: bool) -> Forward:
-    """Compiled windows -> probabilities, with the weights as an argument of the compiled function."""
+def forward(model: Any, params: Any, *, exclusive: bool, tiles: int) -> Forward:
+    """Compiled windows -> probabilities, with the weights as an argument of the compiled function.
 
-    @jax.jit
+    `tiles` windows are spread over as many devices as divide them; on CPU, where each core is one, two
+    windows side by side take little more than half the time of one after the other.
+    """
+    spread = math.gcd(tiles, jax.device_count())
+    mesh = jax.make_mesh(
+        (spread,), ("tiles",), axis_types=(AxisType.Auto,), devices=jax.devices()[:spread]
+    )
+    parts = PartitionSpec("tiles")
+
     def apply(params: Any, image: Float[Array, "b d h w c"]) -> Float[Array, "b d h w k"]:
         outputs, _ = model.apply({"params": params}, image, False)
         return probabilities(outputs["seg"].astype(jnp.float32), exclusive=exclusive)
 
-    return lambda image: apply(params, image)
+    mapped = jax.jit(
+        jax.shard_map(
+            apply, mesh=mesh, in_specs=(PartitionSpec(), parts), out_specs=parts, check_vma=False
+        )
+    )
+    kept = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+    return lambda image: mapped(kept, jax.device_put(image, NamedSharding(mesh, parts)))
 
 
 def attention(model: Any, params: Any, plan: Plan) -> Forward | None:

@@ -32,7 +32,8 @@ def sliding_window(
     outside, is compiled once for all images: the last window is repeated to fill its batch, and an
     image smaller than the patch is padded with zeros, evenly on both sides, and cut back.
     overlap: the least part of a patch that neighbours share, 0 <= overlap < 1. tiles: windows at a
-    time; the device holds two batches of them, the host the sum (4 k bytes a voxel).
+    time; the device holds two batches of them, the host the sum (4 k bytes a voxel). Windows of nothing but
+    zeros (around a brain without its skull) have one output, which is computed once.
     mirror_axes: of 0, 1, 2 for d, h, w; the output is the mean over all 2^n flips, one at a time.
 
     Raises ValueError for arguments that do not fit together, FloatingPointError with the position
@@ -77,9 +78,12 @@ def _outputs(
     axes = [axis + 1 for axis in mirror_axes if patch[axis] > 1]
     flips = [chosen for n in range(len(axes) + 1) for chosen in combinations(axes, n)]
     starts = window_starts(_triple(image.shape), patch, overlap)
+    empty = [start for start in starts if not image[_box(start, patch)].any()]
+    repeated = set(empty[1:])
+    wanted = [start for start in starts if start not in repeated]
     running: tuple[list[Triple], Array] | None = None
-    for first in range(0, len(starts), tiles):
-        group = starts[first : first + tiles]
+    for first in range(0, len(wanted), tiles):
+        group = wanted[first : first + tiles]
         filled = group + group[-1:] * (tiles - len(group))
         # A new array for each batch: XLA:CPU may read it in place while the next one is filled.
         batch = jnp.asarray(np.stack([image[_box(start, patch)] for start in filled]))
@@ -87,10 +91,10 @@ def _outputs(
         if output.shape[:4] != batch.shape[:4] or output.ndim != 5:
             raise ValueError(f"forward maps {batch.shape} to {output.shape}: not the same windows")
         if running is not None:
-            yield from _on_host(*running)
+            yield from _on_host(*running, empty)
         running = group, output
     if running is not None:
-        yield from _on_host(*running)
+        yield from _on_host(*running, empty)
 
 
 def _mean_over_flips(
@@ -104,10 +108,12 @@ def _mean_over_flips(
 
 
 def _on_host(
-    starts: list[Triple], output: Array
+    starts: list[Triple], output: Array, empty: list[Triple]
 ) -> Iterator[tuple[Triple, Float32[np.ndarray, "pd ph pw k"]]]:
     # Ends with the starts: the repeated windows that filled the batch are left out.
-    yield from zip(starts, np.asarray(output), strict=False)
+    for start, found in zip(starts, np.asarray(output), strict=False):
+        for place in empty if start in empty[:1] else [start]:
+            yield place, found
 
 
 def _box(start: Triple, size: Triple) -> tuple[slice, ...]:

@@ -80,7 +80,7 @@ def defaults(name: str) -> Config:
     judge.checkpoint = "last"  # last, best
     judge.overlap = 0.5
     judge.mirror = True
-    judge.tiles = 2  # windows at a time
+    judge.tiles = 0  # windows at a time, spread over the devices; 0: one each, at least two
     judge.tolerance = 1.0  # mm, of the surface Dice
     judge.largest_component = True  # kept where the validation cases say it helps
     config.lock()

@@ -305,10 +305,11 @@ def mirror_axes(config: Config, plan: Plan) -> tuple[int, ...]:
 
 def build_predictor(config: Config, plan: Plan, model: UNet, params: Any) -> Predictor:
     """The trained model as a function of scans."""
+    tiles = config.eval.tiles or max(2, jax.device_count())
     return Predictor(
-        forward=forward(model, params, exclusive=plan.exclusive),
+        forward=forward(model, params, exclusive=plan.exclusive, tiles=tiles),
         plan=plan,
         overlap=config.eval.overlap,
-        tiles=config.eval.tiles,
+        tiles=tiles,
         mirror_axes=mirror_axes(config, plan),
     )

@@ -9,7 +9,6 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from medjax.ops.planes import (
-    FEW_CHANNELS,
     Geometry,
     Pads,
     Sizes,

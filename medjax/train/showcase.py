@@ -1,14 +1,14 @@
 """Which cases a report shows, and what it shows of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Array, Float32, UInt8
+from jaxtyping import Float32, UInt8
 
 from medjax.data.cases import IGNORE, Case
 from medjax.data.prepare import load
-from medjax.infer.predictor import Predictor, attention_map, suffix
+from medjax.infer.predictor import Forward, Predictor, attention_map, suffix
 from medjax.io.files import read
 from medjax.train.evaluate import Row
 from medjax.train.report import ReportCase
@@ -50,7 +50,7 @@ def showcase(
     cases: Mapping[str, Case],
     rows: Sequence[Row],
     predictor: Predictor,
-    look: Callable[[Array], Array] | None,
+    look: Forward | None,
     folder: Path,
     *,
     spacing: Sequence[float] = (),

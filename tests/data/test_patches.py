@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from medjax.data.cache import Cached, open_cached, places, write_places
 from medjax.data.patches import crop, draw, iterate, patch_start, patches
 from medjax.errors import UserError
+from medjax.train.step import data_mesh, shard
 
 
 def stored(folder, shape, seed=0, labelled=True):
@@ -65,18 +67,31 @@ def test_foreground_patches_hold_a_rare_class_as_often_as_a_common_one():
     case = Cached("c", np.zeros((20, 20, 20, 1), np.float32), label, places(label))
     rng, found = np.random.default_rng(0), []
     for _ in range(200):
-        got = draw(case, rng, patch=(4, 4, 4), margin=(6, 6, 6), foreground=True)["label"]
+        begin = draw(case, rng, patch=(4, 4, 4), margin=(6, 6, 6), foreground=True)
+        got = crop(case.label, begin, (6, 6, 6))
         found.append((got[1:5, 1:5, 1:5] == 2).any())
     assert 0.4 < np.mean(found) < 0.6
 
 
 def test_the_margin_surrounds_the_patch(folders):
     case = open_cached(folders[0])
-    wide = draw(case, np.random.default_rng(3), patch=(4, 4, 4), margin=(8, 7, 6), foreground=False)
-    tight = draw(
-        case, np.random.default_rng(3), patch=(4, 4, 4), margin=(4, 4, 4), foreground=False
+    wide, tight = (
+        draw(case, np.random.default_rng(3), patch=(4, 4, 4), margin=m, foreground=False)
+        for m in ((8, 7, 6), (4, 4, 4))
     )
-    np.testing.assert_array_equal(wide["image"][2:6, 1:5, 1:5], tight["image"])
+    around = crop(case.image, wide, (8, 7, 6))
+    np.testing.assert_array_equal(around[2:6, 1:5, 1:5], crop(case.image, tight, (4, 4, 4)))
+
+
+def test_the_device_reads_a_batch_in_place(tmp_path):
+    """On CPU; a copy would be the loader's largest cost."""
+    folders = [stored(tmp_path / "case-0", (16, 16, 16))]
+    drawn = patches(folders, steps=1, patch=(16,) * 3, margin=(16,) * 3, batch=2, seed=0)
+    batch = drawn[0]
+    mesh = data_mesh(2)
+    spread = shard(batch, mesh)
+    batch["image"][:] = -1
+    assert (np.asarray(spread["image"]) == -1).all() == (jax.default_backend() == "cpu")
 
 
 def test_a_batch_is_a_function_of_seed_and_number(folders):

@@ -207,3 +207,21 @@ def test_the_image_is_left_as_it_was():
 def test_arguments_that_do_not_fit_are_refused(forward, patch, options, message):
     with pytest.raises(ValueError, match=message):
         sliding_window(forward, picture(6, 6, 6, 1), patch, **options)
+
+
+def test_empty_windows_are_computed_once_and_change_nothing():
+    seen = 0
+
+    def forward(x):
+        nonlocal seen
+        seen += len(x)
+        return positional((4, 4, 4), np)(np.asarray(x)) + 0.5
+
+    image = np.zeros((16, 8, 8, 2), np.float32)
+    image[13:] = picture(3, 8, 8, 2)
+    output = sliding_window(lambda x: jnp.asarray(forward(x)), image, (4, 4, 4), tiles=1)
+    wanted = slow(forward, image, (4, 4, 4), 0.5, ())
+    starts = window_starts((16, 8, 8), (4, 4, 4), 0.5)
+    full = sum(start[0] + 4 > 13 for start in starts)
+    assert seen == full + 1 + len(starts)
+    np.testing.assert_allclose(output, wanted, rtol=1e-4, atol=1e-5)

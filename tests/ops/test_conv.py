@@ -84,7 +84,6 @@ def test_random_geometries_equal_native(monkeypatch):
     for seed in range(12):
         few = int(draw.integers(1, 6))
         monkeypatch.setattr(planes, "FEW_CHANNELS", few)
-        monkeypatch.setattr(gradients, "FEW_CHANNELS", few)
         monkeypatch.setattr(gradients, "WIDE", int(draw.integers(2, 7)))
         monkeypatch.setattr(planes, "LARGE_PLANE", int(draw.choice([1, 1000])))
         monkeypatch.setattr(gradients, "BLOCK_BYTES", int(draw.choice([256, 4096])))

@@ -27,7 +27,6 @@ from medjax.ops import filters
 Words = UInt32[Array, "8 c"]
 
 _TINY = 1e-7
-_SPACE = (0, 1, 2)
 
 
 class Intensity(NamedTuple):
@@ -48,9 +47,9 @@ def intensity(*transforms: Intensity, channels: int | None = None) -> Augmentati
 
     `channels`: only the first so many are transformed (further ones carry no intensities, as maps
     of clicks); None for all. Transforms of probability 0 leave no trace in the compiled graph.
-    The batch is walked by `lax.map`, each transform under `lax.cond`: what is not drawn is not
-    computed, on a GPU too, at the price of one small read-back for each decision; under `vmap`
-    (replicas simulated on one device) everything is computed and selected.
+    What is drawn becomes a list of jobs, done one after the other in place: the rest costs nothing,
+    on a GPU too, at the price of a small read-back a job; under `vmap` (replicas simulated on one
+    device) every transform is computed in each job and selected. Not differentiable in reverse.
     """
     numbered = [(n, t) for n, t in enumerate(transforms) if t.probability > 0]
 
@@ -68,20 +67,27 @@ def intensity(*transforms: Intensity, channels: int | None = None) -> Augmentati
 
         return jax.vmap(one)(words, present[:, :count])
 
-    def one(pair: tuple[Float[Array, "d h w c"], Parameters]) -> Float[Array, "d h w c"]:
-        image, parameters = pair
-        result = image[..., :channels].astype(jnp.float32)
-        for (_, transform), (on, own) in zip(numbered, parameters, strict=True):
-            result = lax.cond(on, transform.run, lambda _, unchanged: unchanged, own, result)
-        result = result.astype(image.dtype)
-        if channels is None or channels >= image.shape[-1]:
-            return result
-        return jnp.concatenate([result, image[..., channels:]], -1)
-
     def apply(parameters: Parameters, batch: Batch) -> Batch:
         if not numbered:
             return batch
-        return {**batch, "image": lax.map(one, (batch["image"], parameters))}
+        drawn = jnp.stack([on for on, _ in parameters], 1)  # (sample, transform)
+        jobs = jnp.flatnonzero(drawn, size=drawn.size, fill_value=0)  # a sample's in their order
+
+        def branch(transform: Intensity, own: Parameters) -> Callable[[Array, Array], Array]:
+            def run(sample: Array, image: Array) -> Array:
+                return transform.run(jax.tree.map(lambda a: a[sample], own), image)
+
+            return run
+
+        runs = [branch(t, own) for (_, t), (_, own) in zip(numbered, parameters, strict=True)]
+
+        def job(i: Array, images: Float[Array, "b d h w c"]) -> Float[Array, "b d h w c"]:
+            sample, transform = jnp.divmod(jobs[i], len(numbered))
+            image = images[sample, ..., :channels].astype(jnp.float32)
+            image = lax.switch(transform, runs, sample, image).astype(images.dtype)
+            return lax.dynamic_update_slice(images, image[None], (sample, 0, 0, 0, 0))
+
+        return {**batch, "image": lax.fori_loop(0, drawn.sum(), job, batch["image"])}
 
     return Augmentation(sample, apply, lambda _, array: array)
 
@@ -129,9 +135,9 @@ def contrast(probability: float = 0.15, factor: tuple[float, float] = (0.75, 1.2
     """Stretch each channel about its mean, clipped to its range before."""
 
     def run(factor: Float[Array, "c"], image: Float[Array, "d h w c"]) -> Array:
-        mean, low, high = image.mean(_SPACE), image.min(_SPACE), image.max(_SPACE)
+        (low, high), (mean, _) = _range(image), _moments(image)
         shift, low, high = _computed((mean - factor * mean, low, high))
-        image = _computed(image * _channelwise(factor) + _channelwise(shift))
+        image = image * _channelwise(factor) + _channelwise(shift)
         return jnp.clip(image, _channelwise(low), _channelwise(high))
 
     return Intensity(probability, lambda words, _: around_one(words[:2], factor), run)
@@ -174,29 +180,45 @@ def gamma(
     sign = -1 if inverted else 1
 
     def run(exponent: Float[Array, "c"], image: Float[Array, "d h w c"]) -> Array:
-        image = sign * image
-        low, high = _computed((image.min(_SPACE), image.max(_SPACE)))
-        extent = jnp.maximum(high - low, _TINY)
-        unit = _computed((image - _channelwise(low)) * _channelwise(1 / extent))
+        low, high = _range(image) if sign > 0 else _range(image)[::-1]
+        extent = jnp.maximum(jnp.abs(high - low), _TINY)
+        low, slope = _computed((low, sign / extent))
+        unit = (image - _channelwise(low)) * _channelwise(slope)
         # x ** y of XLA:CPU is not vectorised: exp and log are four times faster.
         bent = jnp.exp(_channelwise(exponent) * jnp.log(jnp.maximum(unit, _TINY)))
-        bent = _computed(bent)
-        (mean, deviation), (bent_mean, bent_deviation) = _moments(unit), _moments(bent)
-        scale = extent * deviation / jnp.maximum(bent_deviation, _TINY)
-        shift = low + extent * mean - scale * bent_mean
-        scale, shift = _computed((sign * scale, sign * shift))
+        (mean, deviation), (bent_mean, bent_deviation) = _moments(image), _moments(bent)
+        scale = sign * deviation / jnp.maximum(bent_deviation, _TINY)
+        scale, shift = _computed((scale, mean - scale * bent_mean))
         return bent * _channelwise(scale) + _channelwise(shift)
 
     return Intensity(probability, lambda words, _: around_one(words[:2], exponent), run)
 
 
-def _moments(
-    image: Float[Array, "d h w c"],
-) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
-    """Mean and standard deviation, in two passes: the square of a mean would cancel."""
-    mean = _computed(image.mean(_SPACE))
-    square = _computed(jnp.square(image - _channelwise(mean)))
-    return mean, jnp.sqrt(square.mean(_SPACE))
+def _range(image: Float[Array, "d h w c"]) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
+    """Least and greatest value, over rows first: XLA:CPU is slow where it reduces to few numbers."""
+    rows = image.reshape(-1, image.shape[-2] * image.shape[-1])
+
+    def over(reduce: Callable[..., Array]) -> Float[Array, "c"]:
+        return reduce(reduce(rows, 0).reshape(image.shape[-2:]), 0)
+
+    return over(jnp.min), over(jnp.max)
+
+
+def _moments(image: Float[Array, "d h w c"]) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
+    """Mean and standard deviation, in two passes: the square of a mean would cancel.
+
+    Sums are products with a row of ones, before which XLA finishes the image: fused into a plain
+    reduction, its exp and log would be computed anew and one by one.
+    """
+
+    def mean_of(image: Array) -> Float[Array, "c"]:
+        rows = image.reshape(-1, image.shape[-2] * image.shape[-1])
+        ones = jnp.full((1, rows.shape[0]), 1 / rows.shape[0], rows.dtype)
+        sums = jnp.matmul(ones, rows, precision=lax.Precision.HIGHEST)
+        return sums.reshape(image.shape[-2:]).mean(0)
+
+    mean = mean_of(image)
+    return mean, jnp.sqrt(mean_of(jnp.square(image - _channelwise(mean))))
 
 
 def _computed(values: Any) -> Any:
