@@ -99,7 +99,6 @@ def _fast_backward(
     geometry: Geometry, saved: tuple[Array, Array], dy: Array
 ) -> tuple[Array, Array]:
     x, kernel = saved
-    dy = lax.optimization_barrier(dy)  # else XLA computes it anew in every place that reads it
     return (
         gradients.input_gradient(dy, kernel, x.shape[1:4], geometry),
         gradients.kernel_gradient(x, dy, kernel.shape[:3], geometry),
