@@ -5,9 +5,9 @@
 
 Without `data.root` 36 phantoms are painted into deformations of the MNI152 template (2 mm). They
 share one parent anatomy: a score on them shows that the system works, not how it does on patients.
-About six minutes on 2 CPU cores and 2.5 GB; Dice on six unseen phantoms: WT 0.85, TC 0.91, ET 0.88.
-420 steps on four patients of BraTS 2015 at 1 mm (FLAIR and T1c) take as long and are far too few: WT
-0.69, TC 0.39, ET 0.62 on the two others.
+About three minutes on 2 CPU cores and 2.3 GB; Dice on six unseen phantoms: WT 0.85, TC 0.92, ET 0.89.
+420 steps on four patients of BraTS 2015 at 1 mm (FLAIR and T1c) are far too few: WT 0.69, TC 0.39, ET
+0.62 on the two others.
 """
 
 from medjax.modes.defaults import Config, defaults
