@@ -1,8 +1,7 @@
 """Large arrays on pages of 2 MB: a process of medjax starts itself once more with the C library told so.
 
 XLA:CPU takes the working memory of each step from the C library and gives it back. On pages of 4 KB the
-kernel then clears and maps a gigabyte in small pieces at every step: a fifth to a
-quarter of the time of a train step.
+kernel then clears and maps it in small pieces each time: a fifth to a quarter of a train step.
 """
 
 import os
