@@ -25,7 +25,7 @@ from medjax.data.cache import places, write_places
 from medjax.data.patches import iterate, patches
 from medjax.train import step
 
-PATCH, CHANNELS, COUNT = (96, 96, 96), 4, 16
+PATCH, CHANNELS, COUNT = (96, 96, 96), 4, 32
 PEERS = ("nnunet", "monai", "torchio")
 
 
@@ -46,7 +46,9 @@ def write_cases(folder: Path, number: int = 4) -> list[Path]:
 def ours(folders: list[Path]) -> tuple[Callable[[], None], tuple[int, int, int]]:
     """COUNT patches as a piece of work, and the shape of the crops."""
     mesh = step.data_mesh()
-    augment, crop = default(PATCH, (1.0, 1.0, 1.0))
+    augment, motion = default(PATCH, (1.0, 1.0, 1.0))
+    assert motion is not None
+    crop = motion.crop
     parts = PartitionSpec(step.AXIS)
     batch = mesh.size
 
@@ -59,7 +61,7 @@ def ours(folders: list[Path]) -> tuple[Callable[[], None], tuple[int, int, int]]
         )
     )
     if folders:
-        drawn = patches(folders, patch=PATCH, margin=crop, batch=batch, steps=10_000, seed=0)
+        drawn = patches(folders, patch=PATCH, motion=motion, batch=batch, steps=10_000, seed=0)
         batches = iterate(drawn)
     else:
         rng = np.random.default_rng(0)

@@ -40,9 +40,7 @@ def batches(chosen: dict[str, int], net: Net, folder: str) -> Iterator[dict]:
     """The same random batch again and again, or what the loader reads from so many cases."""
     if chosen["cases"]:
         folders = write_cases(Path(folder), chosen["cases"])
-        drawn = patches(
-            folders, patch=net.patch, margin=net.patch, batch=net.batch, steps=99, seed=0
-        )
+        drawn = patches(folders, patch=net.patch, batch=net.batch, steps=99, seed=0)
         yield from iterate(drawn)
     while True:
         yield net.random_batch()

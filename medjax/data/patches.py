@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -10,6 +11,18 @@ import numpy as np
 from medjax.data.cache import Cached, open_cached
 
 Triple = tuple[int, int, int]
+Batch = dict[str, Any]
+
+
+class Motion(NamedTuple):
+    """What the loader must know of an augmentation that moves space, to read no more than it needs.
+
+    crop: shape of what is read around the patch of a sample that moves.
+    probabilities: how often a sample is turned, scaled, bent: drawn here, so that the loader knows.
+    """
+
+    crop: Triple
+    probabilities: tuple[float, float, float]
 
 
 def patch_start(
@@ -38,43 +51,36 @@ def crop(
 ) -> np.ndarray:
     """The window of `shape` at `start` along the first three axes, 0 outside the array; reads only it.
 
-    It is written into `out` where that is given.
+    It is written into `out`, an array of zeros, where that is given.
     """
-    result = np.empty((*shape, *array.shape[3:]), array.dtype) if out is None else out
+    result = np.zeros((*shape, *array.shape[3:]), array.dtype) if out is None else out
     source, goal = [], []
     for begin, size, limit in zip(start, shape, array.shape[:3], strict=True):
         low, high = min(max(begin, 0), limit), max(min(begin + size, limit), 0)
         source.append(slice(low, max(low, high)))
         goal.append(slice(low - begin, max(low, high) - begin))
-    if any(g.stop - g.start < size for g, size in zip(goal, shape, strict=True)):
-        result[...] = 0
     if all(s.stop > s.start for s in source):
         result[tuple(goal)] = array[tuple(source)]
     return result
 
 
-def draw(
-    case: Cached, rng: np.random.Generator, *, patch: Triple, margin: Triple, foreground: bool
-) -> Triple:
-    """Where a crop of `margin` voxels begins whose central `patch` was drawn.
+def draw(case: Cached, rng: np.random.Generator, *, patch: Triple, foreground: bool) -> Triple:
+    """Where a patch begins.
 
-    With `foreground` the patch is centred on a remembered voxel of a class drawn at random among
-    those present, so rare classes are seen as often as common ones; a case without any is drawn
-    anywhere.
+    With `foreground` it is centred on a remembered voxel of a class drawn at random among those
+    present, so rare classes are seen as often as common ones; a case without any is drawn anywhere.
     """
     place = None
     if foreground and case.places:
         classes = sorted(case.places)
         choices = case.places[classes[int(rng.integers(len(classes)))]]
         place = choices[int(rng.integers(len(choices)))].tolist()
-    d, h, w = patch_start(rng, case.label.shape, patch, place)
-    before = [(m - p) // 2 for m, p in zip(margin, patch, strict=True)]
-    return d - before[0], h - before[1], w - before[2]
+    return patch_start(rng, case.label.shape, patch, place)
 
 
 @dataclass(frozen=True)
 class Read:
-    """Reads a batch: pairs of a sample's number in the run and of its case's position.
+    """Reads a batch by the numbers of its samples in the run.
 
     It carries paths, not arrays: the files are mapped for this draw alone, so that what a run holds in
     memory does not grow with the cases that it has seen. Each voxel is copied once, from the file's pages
@@ -83,49 +89,78 @@ class Read:
 
     folders: tuple[Path, ...]
     patch: Triple
-    margin: Triple
+    motion: Motion | None
     batch: int
     seed: int
     free: int  # samples of each batch that are drawn anywhere; the rest hold foreground
 
-    def __call__(self, numbers: Sequence[tuple[int, int]]) -> dict[str, np.ndarray]:
-        """The crops with their numbers, stacked."""
-        images = labels = np.empty(0)
-        for row, (index, position) in enumerate(numbers):
+    def __call__(self, numbers: Sequence[int]) -> Batch:
+        """The patches with their numbers, stacked; with a motion, `moves` and `wide` too."""
+        batch: Batch = {}
+        positions, drawn = [self._position(index) for index in numbers], []
+        for row, (index, position) in enumerate(zip(numbers, positions, strict=True)):
             case = open_cached(self.folders[position])
-            if row == 0:
-                shape = (len(numbers), *self.margin)
-                images = _aligned((*shape, case.image.shape[-1]), case.image.dtype)
-                labels = _aligned(shape, case.label.dtype)
-            foreground = index % self.batch >= self.free
+            if not batch:
+                batch = self._empty(case, len(numbers))
             rng = np.random.default_rng((self.seed, index))
-            begin = draw(case, rng, patch=self.patch, margin=self.margin, foreground=foreground)
-            crop(case.image, begin, self.margin, images[row])
-            crop(case.label, begin, self.margin, labels[row])
-        index, case = np.array(numbers, np.int32).T
-        return {"image": images, "label": labels, "index": index.copy(), "case": case.copy()}
+            foreground = index % self.batch >= self.free
+            begin = draw(case, rng, patch=self.patch, foreground=foreground)
+            _fill(batch, row, case, begin, self.patch)
+            if self.motion is not None:
+                drawn.append(rng.random(3) < self.motion.probabilities)
+                if drawn[-1].any():
+                    wide = self.motion.crop
+                    begin = [
+                        b - (w - p) // 2 for b, w, p in zip(begin, wide, self.patch, strict=True)
+                    ]
+                    _fill(batch["wide"], row, case, begin, wide)
+        if self.motion is not None:
+            batch["moves"] = np.stack(drawn)
+        return {
+            **batch,
+            "index": np.array(numbers, np.int32),
+            "case": np.array(positions, np.int32),
+        }
+
+    def _position(self, index: int) -> int:
+        """The case of a sample: all come in a new order each round."""
+        turn, place = divmod(index, len(self.folders))
+        # Grain's own shuffle walks through 65 536 numbers to find one of a few cases: 4 ms a sample.
+        order = np.random.default_rng((self.seed, turn, 1)).permutation(len(self.folders))
+        return int(order[place])
+
+    def _empty(self, case: Cached, count: int) -> Batch:
+        """Zeros for `count` samples; a page of them costs nothing before it is written."""
+
+        def arrays(shape: Triple) -> Batch:
+            image = _aligned((count, *shape, case.image.shape[-1]), case.image.dtype)
+            return {"image": image, "label": _aligned((count, *shape), case.label.dtype)}
+
+        wide = {} if self.motion is None else {"wide": arrays(self.motion.crop)}
+        return {**arrays(self.patch), **wide}
+
+
+def _fill(batch: Batch, row: int, case: Cached, begin: Sequence[int], shape: Triple) -> None:
+    crop(case.image, begin, shape, batch["image"][row])
+    crop(case.label, begin, shape, batch["label"][row])
 
 
 def _aligned(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-    """An empty array at a multiple of 64 bytes, which XLA:CPU reads in place; others it copies."""
+    """Zeros at a multiple of 64 bytes, which XLA:CPU reads in place; other arrays it copies."""
     size = int(np.prod(shape)) * dtype.itemsize
-    memory = np.empty(size + 64, np.uint8)
+    memory = np.zeros(size + 64, np.uint8)
     first = -memory.ctypes.data % 64
     return memory[first : first + size].view(dtype).reshape(shape)
-
-
-def _numbered(index: int, position: int) -> tuple[int, int]:
-    return index, position
 
 
 def patches(
     folders: Sequence[Path],
     *,
     patch: Triple,
-    margin: Triple,
     batch: int,
     steps: int,
     seed: int,
+    motion: Motion | None = None,
     foreground: float = 1 / 3,
 ) -> grain.MapDataset:
     """`steps` batches as a random-access data set: batch i is the same however it is reached.
@@ -133,17 +168,17 @@ def patches(
     Cases come in a new random order each round. The last `foreground` share of each batch is drawn
     around labelled voxels (nnU-Net's oversampling), the others anywhere. Keys: image, label (class
     indices as the cache keeps them, one byte each), index (global number of the sample), case (position in
-    `folders`).
+    `folders`). With a `motion` also moves (b, 3) (whether the sample is turned, scaled, bent) and wide: image
+    and label of the crop whose centre is the patch, for samples that move; 0 for the others, which are three
+    fifths of nnU-Net's and need a quarter of the bytes.
     """
-    read = Read(tuple(folders), patch, margin, batch, seed, batch - round(batch * foreground))
-    rounds = -(-steps * batch // len(folders))
-    drawn = grain.MapDataset.source(list(range(len(folders)))).seed(seed).shuffle().repeat(rounds)
-    return drawn.map_with_index(_numbered).batch(batch, batch_fn=read)[:steps]
+    read = Read(tuple(folders), patch, motion, batch, seed, batch - round(batch * foreground))
+    return grain.MapDataset.range(steps * batch).batch(batch, batch_fn=read)
 
 
 def iterate(
     dataset: grain.MapDataset, *, start: int = 0, workers: int = 0, ahead: int = 4
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[Batch]:
     """Batches from number `start` on: the position of a run is its step, so resume is exact.
 
     workers = 0: two threads of this process (reading memory maps frees the interpreter lock);

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from medjax.data.augment import Augmentation, default
+from medjax.data.augment import Augmentation, Motion, default
 from medjax.data.cases import Case, Dataset
 from medjax.data.fingerprint import fingerprint
 from medjax.data.identity import join_duplicates
@@ -281,8 +281,8 @@ def init_params(model: UNet, plan: Plan, seed: int) -> Any:
     return jax.jit(lambda key: model.init(key, image, False)["params"])(jax.random.key(seed))
 
 
-def build_augmentation(config: Config, plan: Plan) -> tuple[Augmentation, tuple[int, int, int]]:
-    """The augmentation of the config and the shape of the crops that it needs."""
+def build_augmentation(config: Config, plan: Plan) -> tuple[Augmentation, Motion | None]:
+    """The augmentation of the config and what its loader must know of it."""
     chosen = config.augment
     return default(
         plan.patch,

@@ -61,7 +61,7 @@ def fit(run: Experiment, stored: dict[str, Any], folders: Mapping[str, list[Path
     begin = time.perf_counter()
     mesh = step.data_mesh(experiment.replicas(chosen.devices, plan.batch))
     model = experiment.build_model(config, plan)
-    augment, margin = experiment.build_augmentation(config, plan)
+    augment, motion = experiment.build_augmentation(config, plan)
     compiled, start = _step(run, model, augment, mesh)
     key = jax.random.key(config.seed)
 
@@ -69,7 +69,7 @@ def fit(run: Experiment, stored: dict[str, Any], folders: Mapping[str, list[Path
         drawn = patches(
             folders["train"],
             patch=plan.patch,
-            margin=margin,
+            motion=motion,
             batch=plan.batch,
             steps=steps,
             seed=config.seed,

@@ -54,18 +54,16 @@ def differentiate(loss: Loss, weights: Mapping[str, float], *, accumulate: int =
         return lax.pmean(grads, AXIS), {"loss": total, **means}, extra
 
     def in_parts(params, extra, batch, key, step):
-        size = next(iter(batch.values())).shape[0]
+        size = jax.tree.leaves(batch)[0].shape[0]
         if size % accumulate:
             raise ValueError(
                 f"a batch of {size} per device cannot be split into {accumulate} parts"
             )
         part = size // accumulate
-        parts = [
-            {k: v[i * part : (i + 1) * part] for k, v in batch.items()} for i in range(accumulate)
-        ]
+        stacked = jax.tree.map(lambda a: a.reshape(accumulate, part, *a.shape[1:]), dict(batch))
+        parts = [jax.tree.map(lambda a, i=i: a[i], stacked) for i in range(accumulate)]
         counted = [counts_of(params, extra, p, key, step) for p in parts]
         counts = jax.tree.map(lambda *c: sum(c), *counted)
-        stacked = jax.tree.map(lambda a: a.reshape(accumulate, part, *a.shape[1:]), dict(batch))
 
         def body(carry, p):
             extra, grads, means = carry

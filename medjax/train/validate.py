@@ -30,7 +30,6 @@ def validator(
     fixed = patches(
         folders,
         patch=plan.patch,
-        margin=plan.patch,
         batch=plan.batch,
         steps=batches,
         seed=seed + 1,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from medjax.data.augment import chain, default, intensity, margin, spatial
+from medjax.data.augment import Motion, chain, default, intensity, margin, spatial
 from medjax.data.augment.intensity import (
     blur,
     brightness,
@@ -91,9 +91,9 @@ def test_every_augmentation(name):
 
 
 def test_probability_zero_is_the_identity():
-    augment, crop = default(PATCH, SPACING, strength=0.0, flips=())
-    assert crop == PATCH
-    batch = make(crop=crop)
+    augment, motion = default(PATCH, SPACING, strength=0.0, flips=())
+    assert motion is None
+    batch = make(crop=PATCH)
     result = jax.jit(lambda b: augment.apply(augment.sample(KEY, b), b))(batch)
     for key in batch:
         np.testing.assert_array_equal(result[key], batch[key])
@@ -165,9 +165,9 @@ def test_replicas_equal_one_device():
 
 
 def test_the_default_chain_at_full_strength():
-    augment, crop = default(PATCH, SPACING, 1, strength=10.0)
-    assert crop == margin(PATCH, SPACING)
-    batch = make(2, crop)
+    augment, motion = default(PATCH, SPACING, 1, strength=10.0)
+    assert motion == Motion(margin(PATCH, SPACING), (1.0, 1.0, 0.0))
+    batch = make(2, motion.crop)
     result = jax.jit(lambda b: augment.apply(augment.sample(KEY, b), b))(batch)
     assert result["image"].shape == (2, *PATCH, 2)
     assert bool(np.isfinite(result["image"]).all())
@@ -175,12 +175,41 @@ def test_the_default_chain_at_full_strength():
     assert float(result["image"][..., 1].max()) <= float(batch["image"][..., 1].max())
 
 
+def test_crops_are_needed_only_for_samples_that_move():
+    """What the loader leaves out changes nothing."""
+    augment, motion = default(PATCH, SPACING, elastic=(1.0, 8.0))
+    assert motion is not None
+    batch = make(4, motion.crop)
+    batch["moves"] = jnp.array(
+        [[False] * 3, [True, False, False], [False] * 3, [False, True, True]]
+    )
+    still = ~batch["moves"].any(axis=1)
+    middle = tuple(
+        slice((n - p) // 2, (n + p) // 2) for n, p in zip(motion.crop, PATCH, strict=True)
+    )
+    both = {name: jnp.asarray(batch[name]) for name in ("image", "label")}
+    lean = {
+        **batch,
+        **{name: array[:, *middle] for name, array in both.items()},
+        "wide": {name: array.at[still].set(77) for name, array in both.items()},
+    }
+    run = jax.jit(lambda b: augment.apply(augment.sample(KEY, b), b))
+    whole, found = run(batch), run(lean)
+    assert set(found) == {"image", "label", "index", "case"}
+    for name in found:
+        np.testing.assert_array_equal(found[name], whole[name])
+    del lean["moves"]
+    with pytest.raises(ValueError, match="moves must say"):
+        augment.sample(KEY, lean)
+
+
 def test_two_dimensional_patches():
     only = dict.fromkeys(["brightness", "contrast", "gamma", "gamma_inverted"], 0.0)
     options = {f"probability_{name}": chance for name, chance in only.items()}
-    augment, crop = default((1, 16, 16), (1.0, 0.5, 0.5), strength=5.0, **options)
-    assert crop[0] == 1
-    batch = make(crop=crop)
+    augment, motion = default((1, 16, 16), (1.0, 0.5, 0.5), strength=5.0, **options)
+    assert motion is not None
+    assert motion.crop[0] == 1
+    batch = make(crop=motion.crop)
     result = jax.jit(lambda b: augment.apply(augment.sample(KEY, b), b))(batch)
     assert result["image"].shape == (4, 1, 16, 16, 2)
     assert bool(np.isfinite(result["image"]).all())

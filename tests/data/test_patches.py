@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medjax.data.cache import Cached, open_cached, places, write_places
-from medjax.data.patches import crop, draw, iterate, patch_start, patches
+from medjax.data.patches import Motion, crop, draw, iterate, patch_start, patches
 from medjax.errors import UserError
 from medjax.train.step import data_mesh, shard
 
@@ -67,26 +67,37 @@ def test_foreground_patches_hold_a_rare_class_as_often_as_a_common_one():
     case = Cached("c", np.zeros((20, 20, 20, 1), np.float32), label, places(label))
     rng, found = np.random.default_rng(0), []
     for _ in range(200):
-        begin = draw(case, rng, patch=(4, 4, 4), margin=(6, 6, 6), foreground=True)
-        got = crop(case.label, begin, (6, 6, 6))
-        found.append((got[1:5, 1:5, 1:5] == 2).any())
+        begin = draw(case, rng, patch=(4, 4, 4), foreground=True)
+        found.append((crop(case.label, begin, (4, 4, 4)) == 2).any())
     assert 0.4 < np.mean(found) < 0.6
 
 
-def test_the_margin_surrounds_the_patch(folders):
-    case = open_cached(folders[0])
-    wide, tight = (
-        draw(case, np.random.default_rng(3), patch=(4, 4, 4), margin=m, foreground=False)
-        for m in ((8, 7, 6), (4, 4, 4))
-    )
-    around = crop(case.image, wide, (8, 7, 6))
-    np.testing.assert_array_equal(around[2:6, 1:5, 1:5], crop(case.image, tight, (4, 4, 4)))
+@pytest.mark.parametrize("wide", [(8, 7, 6), (9, 9, 9)])
+def test_samples_that_move_have_the_crop_around_their_patch(folders, wide):
+    """The others have zeros there, and the same patch as without a motion."""
+    options = {"patch": (4, 4, 4), "batch": 4, "steps": 30, "seed": 0}
+    plain = patches(folders, **options)
+    drawn = patches(folders, **options, motion=Motion(wide, (0.3, 0.2, 0.0)))
+    centre = (slice(None), *(slice((n - 4) // 2, (n - 4) // 2 + 4) for n in wide))
+    moves = []
+    for number in range(30):
+        batch = drawn[number]
+        moved = batch["moves"].any(axis=1)
+        for name in ("image", "label"):
+            np.testing.assert_array_equal(batch[name], plain[number][name])
+            around = batch["wide"][name]
+            assert around.shape[1:4] == wide
+            np.testing.assert_array_equal(around[centre][moved], batch[name][moved])
+            assert not around[~moved].any()
+        moves.append(batch["moves"])
+    assert not np.concatenate(moves)[:, 2].any()
+    np.testing.assert_allclose(np.concatenate(moves)[:, :2].mean(0), (0.3, 0.2), atol=0.12)
 
 
 def test_the_device_reads_a_batch_in_place(tmp_path):
     """On CPU; a copy would be the loader's largest cost."""
     folders = [stored(tmp_path / "case-0", (16, 16, 16))]
-    drawn = patches(folders, steps=1, patch=(16,) * 3, margin=(16,) * 3, batch=2, seed=0)
+    drawn = patches(folders, steps=1, patch=(16,) * 3, batch=2, seed=0)
     batch = drawn[0]
     mesh = data_mesh(2)
     spread = shard(batch, mesh)
@@ -95,34 +106,32 @@ def test_the_device_reads_a_batch_in_place(tmp_path):
 
 
 def test_a_batch_is_a_function_of_seed_and_number(folders):
-    options = {"patch": (4, 4, 4), "margin": (6, 6, 6), "batch": 4, "seed": 5}
+    options = {"patch": (4, 4, 4), "batch": 4, "seed": 5}
     long, short = patches(folders, steps=9, **options), patches(folders, steps=4, **options)
     assert len(long) == 9
     for key in ("image", "label", "index", "case"):
         np.testing.assert_array_equal(long[3][key], short[3][key])
     assert long[2]["index"].tolist() == [8, 9, 10, 11]
-    assert long[0]["image"].shape == (4, 6, 6, 6, 1)
+    assert long[0]["image"].shape == (4, 4, 4, 4, 1)
     other = patches(folders, steps=9, **{**options, "seed": 6})
     assert not np.array_equal(long[0]["image"], other[0]["image"])
 
 
 def test_every_case_comes_once_a_round(folders):
-    drawn = patches(folders, steps=3, patch=(4, 4, 4), margin=(4, 4, 4), batch=3, seed=0)
+    drawn = patches(folders, steps=3, patch=(4, 4, 4), batch=3, seed=0)
     for number in range(3):
         assert sorted(drawn[number]["case"].tolist()) == [0, 1, 2]
 
 
 def test_the_last_share_of_a_batch_holds_foreground(folders):
-    drawn = patches(
-        folders, steps=20, patch=(2, 2, 2), margin=(2, 2, 2), batch=4, seed=0, foreground=0.5
-    )
+    drawn = patches(folders, steps=20, patch=(2, 2, 2), batch=4, seed=0, foreground=0.5)
     for number in range(20):
         assert (drawn[number]["label"][2:] > 0).any(axis=(1, 2, 3)).all()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_and_restarts_give_the_same_batches(folders, workers):
-    drawn = patches(folders, steps=6, patch=(4, 4, 4), margin=(4, 4, 4), batch=2, seed=0)
+    drawn = patches(folders, steps=6, patch=(4, 4, 4), batch=2, seed=0)
     stream = iterate(drawn, start=2, workers=workers)
     found = list(stream)
     assert len(found) == 4
@@ -133,15 +142,13 @@ def test_workers_and_restarts_give_the_same_batches(folders, workers):
 
 def test_a_case_without_foreground_is_drawn_anywhere(tmp_path):
     folders = [stored(tmp_path / "empty-0", (6, 6, 6), labelled=False)]
-    drawn = patches(
-        folders, steps=2, patch=(4, 4, 4), margin=(4, 4, 4), batch=2, seed=0, foreground=1.0
-    )
+    drawn = patches(folders, steps=2, patch=(4, 4, 4), batch=2, seed=0, foreground=1.0)
     assert drawn[1]["image"].shape == (2, 4, 4, 4, 1)
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="needs Linux's list of maps")
 def test_a_run_holds_no_case_that_it_drew_from(folders):
-    drawn = patches(folders, steps=9, patch=(4, 4, 4), margin=(4, 4, 4), batch=2, seed=0)
+    drawn = patches(folders, steps=9, patch=(4, 4, 4), batch=2, seed=0)
     held = [drawn[number] for number in range(9)]
     assert len({int(case) for batch in held for case in batch["case"]}) == 3
     assert str(folders[0].parent) not in Path("/proc/self/maps").read_text("utf-8")

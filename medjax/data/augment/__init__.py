@@ -13,8 +13,9 @@ from medjax.data.augment.intensity import (
     noise,
 )
 from medjax.data.augment.spatial import is_planar, margin, spatial
+from medjax.data.patches import Motion
 
-__all__ = ["Augmentation", "chain", "default", "intensity", "margin", "spatial"]
+__all__ = ["Augmentation", "Motion", "chain", "default", "intensity", "margin", "spatial"]
 
 
 def default(
@@ -40,8 +41,8 @@ def default(
     probability_low_resolution: float = 0.25,
     probability_gamma: float = 0.3,
     probability_gamma_inverted: float = 0.1,
-) -> tuple[Augmentation, tuple[int, int, int]]:
-    """nnU-Net's chain for a patch (d, h, w) at `spacing` (mm), and the shape of the crops to read.
+) -> tuple[Augmentation, Motion | None]:
+    """nnU-Net's chain for a patch (d, h, w) at `spacing` (mm), and what its loader must know of it.
 
     strength: factor of all probabilities, up to 1 each; 0 leaves the flips alone (and no margin).
     channels: how many channels of the image carry intensities; None for all.
@@ -82,4 +83,6 @@ def default(
         gamma(chance(probability_gamma)),
         channels=channels,
     )
-    return chain(move, shade), margin(patch, spacing, **geometry)
+    probabilities = (turns, grows, bends if elastic else 0.0)
+    crop = margin(patch, spacing, **geometry)
+    return chain(move, shade), Motion(crop, probabilities) if max(probabilities) > 0 else None

@@ -1,12 +1,14 @@
 """Rotation, scale, shear, translation, elastic deformation and flips by one resampling, in mm.
 
-The loader reads a crop larger than the patch (`margin`), so that a turned patch is full of image.
+The loader reads a crop larger than the patch (`margin`) for samples that move, so that a turned patch is
+full of image.
 Images are interpolated linearly, labels and instances take the nearest voxel; what lies outside
 the crop is 0 and background, as in the loader's own padding.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -118,6 +120,8 @@ def spatial(
     flips: axes that are reversed, each with probability 0.5; leave out left-right where it matters.
     planar: move within slices, alike in all; None: see `is_planar`.
 
+    The batch's arrays are the crops; or, from a loader that knows the draw (`patches.Motion`), `moves`
+    says what each sample does and `wide` holds the crops of those that move.
     A sample for which nothing but flips is drawn is cropped, bit for bit, and not resampled. The
     batch is walked by `lax.map` with `lax.cond`: a GPU does the same, sample after sample (each
     fills it), with one small read-back for the decision; under `vmap` both branches are computed.
@@ -142,17 +146,20 @@ def spatial(
         else []
     )
     knots = [spline.shape[1] for spline in splines] or [0]
-    resamples = max(probability_rotation, probability_scale) > 0 or bool(splines)
+    elastics = probability_elastic if splines else 0.0
+    probabilities = np.array([probability_rotation, probability_scale, elastics], np.float32)
+    resamples = bool(max(probabilities) > 0)
 
     def sample(key: PRNGKeyArray, batch: Batch) -> Parameters:
-        count = 24 + 3 * math.prod(knots)
-        return jax.vmap(one_sample)(random_words(key, batch, (count,)))
+        words = random_words(key, batch, (24 + 3 * math.prod(knots),))
+        if "wide" in batch and "moves" not in batch:
+            raise ValueError("wide: the loader fills it for some samples; moves must say for which")
+        moves = batch["moves"] if "moves" in batch else uniform(words[:, 3:6]) < probabilities[None]
+        return jax.vmap(one_sample)(words, moves)
 
-    def one_sample(words: UInt32[Array, "n"]) -> Parameters:
+    def one_sample(words: UInt32[Array, "n"], moves: Bool[Array, "3"]) -> Parameters:
         flip = chosen(words[:3], 0.5) & np.isin(range(3), flips)
-        turned = chosen(words[3], probability_rotation)
-        scaled = chosen(words[4], probability_scale)
-        bent = chosen(words[5], probability_elastic if splines else 0.0)
+        turned, scaled, bent = moves
         factor = jnp.where(moving & scaled, around_one(words[6:8], scale), 1.0)
         size = uniform(words[8])
         angles = uniform(words[9:12], -1.0, 1.0) * limits
@@ -214,14 +221,16 @@ def spatial(
         return sampling.nearest(array, number, coordinates)
 
     def apply(parameters: Parameters, batch: Batch) -> Batch:
+        rest = {name: value for name, value in batch.items() if name not in ("wide", "moves")}
         arrays = {name: jnp.asarray(batch[name]) for name in MOVED if name in batch}
-        crop = arrays["image"].shape[1:4]
+        wide = {name: jnp.asarray(batch.get("wide", batch)[name]) for name in arrays}
+        crop = wide["image"].shape[1:4]
         if any(n < p for n, p in zip(crop, patch, strict=True)):
             raise UserError(f"patch: the crop {crop} is smaller than the patch {patch}")
 
         def moved(number: Array, parameters: Parameters) -> Batch:
             coordinates = forward(parameters, crop)
-            return {n: resample(array, number, coordinates) for n, array in arrays.items()}
+            return {n: resample(array, number, coordinates) for n, array in wide.items()}
 
         def still(number: Array, parameters: Parameters) -> Batch:
             return {
@@ -229,7 +238,7 @@ def spatial(
                 for name, array in arrays.items()
             }
 
-        return {**batch, **_each(moved if resamples else None, still, parameters)}
+        return {**rest, **_each(moved if resamples else None, still, parameters)}
 
     def invert(parameters: Parameters, array: Float[Array, "b d h w c"]) -> Array:
         def moved(number: Array, parameters: Parameters) -> Array:
@@ -294,12 +303,10 @@ def _centre_crop(
 def _flip(
     array: Shaped[Array, "..."], flip: Bool[Array, "3"], flips: Sequence[int]
 ) -> Shaped[Array, "..."]:
-    """Reverse axes by a lookup of slices: a select would compute both directions."""
-    for axis in flips:
-        forth = np.arange(array.shape[axis])
-        order = jnp.where(flip[axis], forth[::-1], forth)
-        array = jnp.take(array, order, axis=axis, mode="clip")
-    return array
+    """Reverse axes, one branch for each set of them: lookups would pass over the array axis by axis."""
+    subsets = [[a for bit, a in enumerate(flips) if n >> bit & 1] for n in range(2 ** len(flips))]
+    number = sum((flip[axis].astype(jnp.int32) << bit for bit, axis in enumerate(flips)), start=0)
+    return lax.switch(number, [partial(lax.rev, dimensions=axes) for axes in subsets], array)
 
 
 def _reverse(place: sampling.Coordinates, flip: Bool[Array, "3"]) -> sampling.Coordinates:
