@@ -1,10 +1,13 @@
 """Gradients of a 3-D convolution with respect to its input and its kernel, in forms fast on XLA:CPU."""
 
+import itertools
 import math
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -29,14 +32,62 @@ def input_gradient(
     shape: Sizes,
     geometry: Geometry,
 ) -> Float[Array, "b d h w c"]:
-    """The convolution of dy with the flipped kernel, under strides XLA's own; `shape` is the input's."""
+    """The convolution of dy with the flipped kernel, voxels that meet the same taps together.
+
+    Under a stride s, voxels s apart meet the same taps: s phases an axis, each a convolution without
+    stride, which are interleaved; XLA's own would put zeros between the voxels of dy. `shape` is the
+    input's.
+    """
     strides, dilation, pads = geometry
-    size, c = kernel.shape[:3], kernel.shape[3]
-    if strides == (1, 1, 1):
-        flipped = jnp.flip(kernel, (0, 1, 2)).swapaxes(-1, -2)
-        return forward(dy, flipped, (strides, dilation, _turned(pads, size, dilation)))
-    zeros = jnp.zeros((dy.shape[0], *shape, c), dy.dtype)
-    return jax.vjp(lambda x: sum_of_taps(x, kernel, geometry), zeros)[1](dy)[0]
+    axes = [
+        [_phase(p, *rest) for p in range(rest[0])]
+        for rest in zip(strides, kernel.shape[:3], dilation, pads, strict=True)
+    ]
+    counts = tuple(-(-n // s) for n, s in zip(shape, strides, strict=True))
+    turned = kernel.swapaxes(-1, -2)
+    found = [_one_phase(dy, turned, phases, counts) for phases in itertools.product(*axes)]
+    if len(found) == 1:
+        return found[0]
+    b, c = dy.shape[0], kernel.shape[3]
+    whole = jnp.stack(found).reshape(*strides, b, *counts, c).transpose(3, 4, 0, 5, 1, 6, 2, 7)
+    whole = whole.reshape(b, *(n * s for n, s in zip(counts, strides, strict=True)), c)
+    return lax.slice(whole, (0,) * 5, (b, *shape, c))
+
+
+class _Phase(NamedTuple):
+    """Along one axis: the taps that its voxels meet, from last to first, and where in dy."""
+
+    taps: range
+    dilation: int
+    first: int  # voxel 0 of the phase meets dy here with the last of its taps
+
+
+def _phase(phase: int, stride: int, size: int, dilation: int, pad: tuple[int, int]) -> _Phase:
+    """The voxels stride * m + phase: output n reads voxel stride * n - pad + t * dilation through tap t."""
+    reach = phase + pad[0]
+    taps = [t for t in range(size) if (reach - t * dilation) % stride == 0]
+    if not taps:
+        return _Phase(range(0), 1, 0)
+    common = math.gcd(stride, dilation)
+    return _Phase(
+        range(taps[-1], -1, -stride // common),
+        dilation // common,
+        (reach - taps[-1] * dilation) // stride,
+    )
+
+
+def _one_phase(dy: Array, turned: Array, phases: tuple[_Phase, ...], counts: Sizes) -> Array:
+    """The gradient at the voxels of one phase an axis."""
+    if not all(p.taps for p in phases):
+        return jnp.zeros((dy.shape[0], *counts, turned.shape[-1]), dy.dtype)
+    around = []
+    for axis, (p, count) in enumerate(zip(phases, counts, strict=True)):
+        last = p.first + (len(p.taps) - 1) * p.dilation + count
+        n = dy.shape[axis + 1]
+        dy = lax.slice_in_dim(dy, max(p.first, 0), min(last, n), axis=axis + 1)
+        around.append((max(-p.first, 0), max(last - n, 0)))
+        turned = jnp.take(turned, np.array(p.taps), axis=axis)
+    return forward(dy, turned, ((1, 1, 1), tuple(p.dilation for p in phases), tuple(around)))
 
 
 def kernel_gradient(
