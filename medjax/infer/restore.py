@@ -1,25 +1,26 @@
 """From probabilities at network resolution back to a label map on the scan's own grid."""
 
+import math
+from collections.abc import Iterator
+
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from medjax.data.cases import Convention
 from medjax.data.prepare import Geometry
 from medjax.space.components import largest_component
 from medjax.space.resample import resample_image
 
+SLAB = 1 << 22  # voxels of the scan's grid that are restored at a time: 16 MB a channel
+
 
 def restore_channel(
-    probability: Float32[np.ndarray, "d h w"], geometry: Geometry, *, outside: float = 0.0
+    probability: Float32[np.ndarray, "d h w"], geometry: Geometry
 ) -> Float32[np.ndarray, "x y z"]:
-    """One output channel on the RAS+ grid of the scan: linear between network voxels, `outside` the crop."""
-    cropped = [s.stop - s.start for s in geometry.box]
-    shape = tuple(cropped[axis] for axis in geometry.axes)
-    values = resample_image(
-        probability, (shape[0], shape[1], shape[2]), order=1, coarse_axis=geometry.coarse_axis
-    )
-    full = np.full(geometry.shape, outside, np.float32)
-    full[geometry.box] = values.transpose(np.argsort(geometry.axes))
+    """One output channel on the RAS+ grid of the scan: linear between network voxels, 0 outside the crop."""
+    full = np.zeros(geometry.shape, np.float32)
+    for rows, slab in _slabs(full, geometry):
+        slab[...] = _values(probability, rows, geometry)
     return full
 
 
@@ -30,31 +31,53 @@ def restore_labels(
     *,
     keep_largest: tuple[int, ...] = (),
 ) -> UInt8[np.ndarray, "x y z"]:
-    """Class indices on the RAS+ grid of the scan, one channel in memory at a time.
+    """Class indices on the RAS+ grid of the scan, a few slices of one channel in memory at a time.
 
     Exclusive classes: the most probable one. Regions: those above 0.5, painted in the convention's
     order. `keep_largest` lists output channels of which only the largest component stays. Outside
     the crop lies background.
     """
+    channels = np.moveaxis(probabilities, -1, 0)
     if convention.regions:
-        masks = [
-            restore_channel(probabilities[..., k], geometry) > 0.5
-            for k in range(probabilities.shape[-1])
-        ]
+        masks = np.zeros((*geometry.shape, len(channels)), bool)
+        for rows, slab in _slabs(masks, geometry):
+            for k, channel in enumerate(channels):
+                slab[..., k] = _values(channel, rows, geometry) > 0.5
         for k in keep_largest:
-            masks[k] = largest_component(masks[k])
-        return convention.paint(np.stack(masks, axis=-1))
-    best = restore_channel(probabilities[..., 0], geometry, outside=1.0)
+            masks[..., k] = largest_component(masks[..., k])
+        return convention.paint(masks)
     labels = np.zeros(geometry.shape, np.uint8)
-    for k in range(1, probabilities.shape[-1]):
-        values = restore_channel(probabilities[..., k], geometry)
-        better = values > best
-        labels[better] = k
-        np.maximum(best, values, out=best)
+    for rows, slab in _slabs(labels, geometry):
+        best = _values(channels[0], rows, geometry)
+        chosen = np.zeros(best.shape, np.uint8)
+        for k, channel in enumerate(channels[1:], start=1):
+            values = _values(channel, rows, geometry)
+            chosen[values > best] = k
+            np.maximum(best, values, out=best)
+        slab[...] = chosen
     for k in keep_largest:
         mask = labels == k
         labels[mask & ~largest_component(mask)] = 0
     return labels
+
+
+def _slabs(
+    array: Shaped[np.ndarray, "x y z *k"], geometry: Geometry
+) -> Iterator[tuple[slice, Shaped[np.ndarray, "d h w *k"]]]:
+    """The crop's part of an array in network axes, a few slices at a time: rows, and the view of them."""
+    inner = array[geometry.box].transpose(*geometry.axes, *range(3, array.ndim))
+    step = max(1, SLAB // math.prod(inner.shape[1:3]))
+    for first in range(0, len(inner), step):
+        rows = slice(first, first + step)
+        yield rows, inner[rows]
+
+
+def _values(
+    channel: Float32[np.ndarray, "d h w"], rows: slice, geometry: Geometry
+) -> Float32[np.ndarray, "n h2 w2"]:
+    """Rows of a channel at the resolution of the scan, in network axes."""
+    d, h, w = (geometry.box[axis].stop - geometry.box[axis].start for axis in geometry.axes)
+    return resample_image(channel, (d, h, w), order=1, coarse_axis=geometry.coarse_axis, rows=rows)
 
 
 def channel_masks(

@@ -45,13 +45,14 @@ def resample_image(
     *,
     order: Order = 3,
     coarse_axis: int | None = None,
+    rows: slice = slice(None),
 ) -> Float32[np.ndarray, "..."]:
-    """As `resample`, but nearest along `coarse_axis`.
+    """As `resample`, but nearest along `coarse_axis`, and of the result only `rows` of the first axis.
 
-    For strong anisotropy, where neighbours along that axis show other anatomy and a spline would
-    invent what lies between (nnU-Net, Isensee et al. 2021).
+    Nearest for strong anisotropy, where neighbours along that axis show other anatomy and a spline
+    would invent what lies between (nnU-Net, Isensee et al. 2021).
     """
-    return _resample(array, shape, _orders(order, coarse_axis))
+    return _resample(array, shape, _orders(order, coarse_axis), rows)
 
 
 def resample_labels(
@@ -101,13 +102,32 @@ def _orders(order: int, coarse_axis: int | None) -> list[int]:
     return [0 if axis == coarse_axis else order for axis in range(3)]
 
 
-def _resample(array: np.ndarray, shape: tuple[int, int, int], orders: Sequence[int]) -> np.ndarray:
+def _resample(
+    array: np.ndarray,
+    shape: tuple[int, int, int],
+    orders: Sequence[int],
+    rows: slice = slice(None),
+) -> np.ndarray:
     operators = [_operator(*axis) for axis in zip(array.shape[:3], shape, orders, strict=True)]
-    result = np.empty((*shape, *array.shape[3:]), np.float32)
+    read, operators[0] = _rows(operators[0], rows)
+    array = array[read]
+    count = len(range(*rows.indices(shape[0])))
+    result = np.empty((count, *shape[1:], *array.shape[3:]), np.float32)
     for channel in np.ndindex(array.shape[3:]):
         voxels = np.ascontiguousarray(array[(..., *channel)], np.float32)
         result[(..., *channel)] = _apply(voxels, operators)
     return result
+
+
+def _rows(operator: np.ndarray | None, rows: slice) -> tuple[slice, np.ndarray | None]:
+    """Which inputs these outputs read, and the operator between the two."""
+    if operator is None:
+        return rows, None
+    chosen = operator[rows]
+    found = chosen if chosen.ndim == 1 else np.flatnonzero(chosen.any(axis=0))
+    low, high = int(found.min(initial=len(operator))), int(found.max(initial=-1)) + 1
+    read = slice(min(low, high), high)
+    return read, chosen - read.start if chosen.ndim == 1 else chosen[:, read]
 
 
 @lru_cache(maxsize=64)

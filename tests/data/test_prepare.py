@@ -9,9 +9,11 @@ from medjax.data import cache
 from medjax.data.cases import Case, Convention, Dataset, Region
 from medjax.data.fingerprint import fingerprint
 from medjax.data.plan import make_plan
-from medjax.data.prepare import load, nonzero_box, prepare
+from medjax.data.prepare import Geometry, load, nonzero_box, prepare
 from medjax.errors import UserError
+from medjax.infer import restore
 from medjax.infer.restore import channel_masks, restore_channel, restore_labels
+from medjax.space.resample import resample_image
 
 THREE = Convention("three", {0: "background", 1: "one", 4: "two"})
 
@@ -109,6 +111,33 @@ def test_outside_the_crop_lies_background(tmp_path):
     labels = restore_labels(certain, geometry, THREE)
     assert (labels == 1).sum() == image[..., 0].size
     assert set(np.unique(labels)) == {0, 1}
+
+
+@pytest.mark.parametrize("axes", [(2, 1, 0), (0, 2, 1), (1, 2, 0)])
+@pytest.mark.parametrize("coarse", [None, 0, 2])
+@pytest.mark.parametrize("regions", [False, True])
+def test_slab_after_slab_is_the_whole_resampled_at_once(
+    tmp_path, axes, coarse, regions, monkeypatch
+):
+    """The plain way back: each channel whole, then the decision."""
+    turn = load(case_of(tmp_path), THREE, 1).orientation
+    rng, shape, box = np.random.default_rng(0), (15, 13, 11), np.s_[2:14, 0:13, 1:10]
+    geometry = Geometry(shape, box, axes, coarse, turn)
+    found = rng.random((7, 9, 5, 3)).astype(np.float32)
+    size = [(12, 13, 9)[axis] for axis in axes]
+    inner = resample_image(found, tuple(size), order=1, coarse_axis=coarse)
+    whole = np.zeros((*shape, 3), np.float32)
+    whole[box] = inner.transpose(*np.argsort(axes), 3)
+    areas = [Region(name, (name,), name) for name in ("one", "two", "three")]
+    names = {0: "background", 1: "one", 4: "two", 5: "three"}
+    convention = Convention("r", names, tuple(areas)) if regions else THREE
+    expected = convention.paint(whole > 0.5) if regions else whole.argmax(-1)
+    for slab in (1, 3 * size[1] * size[2], 10**6):
+        monkeypatch.setattr(restore, "SLAB", slab)
+        np.testing.assert_array_equal(restore_labels(found, geometry, convention), expected)
+        np.testing.assert_allclose(
+            restore_channel(found[..., 1], geometry), whole[..., 1], atol=1e-6
+        )
 
 
 def test_regions_are_painted_in_order_and_read_back():

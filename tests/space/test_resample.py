@@ -52,6 +52,18 @@ def test_linear_is_exact_on_a_ramp_away_from_the_edge():
     np.testing.assert_allclose(resample(ramp, (20, 3, 2), 1), expected, atol=1e-6)
 
 
+@given(SIZES, SIZES, st.sampled_from([0, 1, 3]), st.sampled_from([None, 0, 1]), st.data())
+@settings(deadline=None, max_examples=60)
+def test_rows_are_those_of_the_whole(shape, new, order, coarse, data):
+    first = data.draw(st.integers(0, new[0] - 1))
+    rows = slice(first, data.draw(st.integers(first + 1, new[0] + 3)))  # a last slab may end beyond
+    array = np.random.default_rng(0).normal(size=(*shape, 2))
+    whole = resample_image(array, new, order=order, coarse_axis=coarse)
+    part = resample_image(array, new, order=order, coarse_axis=coarse, rows=rows)
+    assert part.shape == whole[rows].shape
+    np.testing.assert_allclose(part, whole[rows], atol=1e-5)
+
+
 @given(SIZES, SIZES, st.integers(0, 2), st.sampled_from([1, 3]))
 @settings(deadline=None, max_examples=40)
 def test_coarse_axis_is_nearest_and_the_others_are_not(shape, new, axis, order):
