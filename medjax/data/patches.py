@@ -3,26 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import grain
 import numpy as np
 
 from medjax.data.cache import Cached, open_cached
+from medjax.data.motion import Motion, Triple
 
-Triple = tuple[int, int, int]
 Batch = dict[str, Any]
-
-
-class Motion(NamedTuple):
-    """What the loader must know of an augmentation that moves space, to read no more than it needs.
-
-    crop: shape of what is read around the patch of a sample that moves.
-    probabilities: how often a sample is turned, scaled, bent: drawn here, so that the loader knows.
-    """
-
-    crop: Triple
-    probabilities: tuple[float, float, float]
 
 
 def patch_start(

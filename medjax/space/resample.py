@@ -47,7 +47,7 @@ def resample_image(
     coarse_axis: int | None = None,
     rows: slice = slice(None),
 ) -> Float32[np.ndarray, "..."]:
-    """As `resample`, but nearest along `coarse_axis`, and of the result only `rows` of the first axis.
+    """As `resample`, but nearest along `coarse_axis`, and only `rows` (at least one) of the first axis.
 
     Nearest for strong anisotropy, where neighbours along that axis show other anatomy and a spline
     would invent what lies between (nnU-Net, Isensee et al. 2021).
@@ -125,8 +125,7 @@ def _rows(operator: np.ndarray | None, rows: slice) -> tuple[slice, np.ndarray |
         return rows, None
     chosen = operator[rows]
     found = chosen if chosen.ndim == 1 else np.flatnonzero(chosen.any(axis=0))
-    low, high = int(found.min(initial=len(operator))), int(found.max(initial=-1)) + 1
-    read = slice(min(low, high), high)
+    read = slice(int(found.min()), int(found.max()) + 1)
     return read, chosen - read.start if chosen.ndim == 1 else chosen[:, read]
 
 

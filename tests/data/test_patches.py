@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medjax.data.cache import Cached, open_cached, places, write_places
-from medjax.data.patches import Motion, crop, draw, iterate, patch_start, patches
+from medjax.data.motion import Motion
+from medjax.data.patches import crop, draw, iterate, patch_start, patches
 from medjax.errors import UserError
 from medjax.train.step import data_mesh, shard
 
@@ -131,13 +132,14 @@ def test_the_last_share_of_a_batch_holds_foreground(folders):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_and_restarts_give_the_same_batches(folders, workers):
-    drawn = patches(folders, steps=6, patch=(4, 4, 4), batch=2, seed=0)
+    motion = Motion((6, 6, 6), (0.5, 0.0, 0.0))
+    drawn = patches(folders, steps=6, patch=(4, 4, 4), batch=2, seed=0, motion=motion)
     stream = iterate(drawn, start=2, workers=workers)
     found = list(stream)
     assert len(found) == 4
     for number, batch in enumerate(found, start=2):
-        for key, value in batch.items():
-            np.testing.assert_array_equal(value, drawn[number][key])
+        assert batch.keys() == drawn[number].keys()
+        jax.tree.map(np.testing.assert_array_equal, batch, drawn[number])
 
 
 def test_a_case_without_foreground_is_drawn_anywhere(tmp_path):

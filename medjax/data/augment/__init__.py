@@ -13,7 +13,7 @@ from medjax.data.augment.intensity import (
     noise,
 )
 from medjax.data.augment.spatial import is_planar, margin, spatial
-from medjax.data.patches import Motion
+from medjax.data.motion import Motion
 
 __all__ = ["Augmentation", "Motion", "chain", "default", "intensity", "margin", "spatial"]
 

@@ -120,7 +120,7 @@ def spatial(
     flips: axes that are reversed, each with probability 0.5; leave out left-right where it matters.
     planar: move within slices, alike in all; None: see `is_planar`.
 
-    The batch's arrays are the crops; or, from a loader that knows the draw (`patches.Motion`), `moves`
+    The batch's arrays are the crops; or, from a loader that knows the draw (`data.motion`), `moves`
     says what each sample does and `wide` holds the crops of those that move.
     A sample for which nothing but flips is drawn is cropped, bit for bit, and not resampled. The
     batch is walked by `lax.map` with `lax.cond`: a GPU does the same, sample after sample (each
