@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from medjax import progress
 from medjax.data.cases import Case
 from medjax.data.inputs import find_inputs
@@ -85,6 +83,6 @@ def predict(
     write(native(labels, scan, plan), output / f"{case.id}{suffix(case, scan)}")
     if save_probabilities:
         for channel, name in enumerate(plan.names, start=int(plan.exclusive)):
-            values = restore_channel(np.ascontiguousarray(found[..., channel]), geometry)
+            values = restore_channel(found[..., channel], geometry)
             volume = scan.orientation.undo(Volume(values, scan.affine))
             write(volume, output / f"{case.id}_{name}.nii.gz")
