@@ -12,8 +12,8 @@ from medjax.data.augment.intensity import (
     low_resolution,
     noise,
 )
-from medjax.data.augment.spatial import is_planar, margin, spatial
-from medjax.data.motion import Motion
+from medjax.data.augment.spatial import spatial
+from medjax.data.motion import Motion, is_planar, margin
 
 __all__ = ["Augmentation", "Motion", "chain", "default", "intensity", "margin", "spatial"]
 
