@@ -3,8 +3,8 @@
     python launch.py --config experiments/hippocampus.py \
         --config.data.root=DIR/Task04_Hippocampus --config.train.minutes=10
 
-Ten minutes of training on 2 CPU cores and 1.7 GB; 208 cases, fold 0 of 5 (42 test): Dice anterior 0.897,
-posterior 0.881.
+Ten minutes of training on 2 CPU cores and 1.7 GB; 208 cases, fold 0 of 5 (42 test): Dice anterior 0.901,
+posterior 0.882.
 """
 
 from medjax.modes.defaults import Config, defaults
