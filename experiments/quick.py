@@ -1,4 +1,4 @@
-"""A minute's run on a few small phantoms: what the tests run.
+"""A minute's run on a few small synthetic patients: what the tests run.
 
     python launch.py --config experiments/quick.py --workdir runs/quick
 
@@ -9,7 +9,7 @@ from medjax.modes.defaults import Config, defaults
 
 
 def get_config() -> Config:
-    """Six phantoms of 4 mm, a tiny net, 12 steps."""
+    """Six patients of 4 mm, a tiny net, 12 steps."""
     config = defaults("quick")
     config.synth.cases = 6
     config.synth.spacing = 4.0

@@ -14,6 +14,8 @@ MODES = {
     "eval": "medjax.modes.eval",
     "predict": "medjax.modes.predict",
     "verify": "medjax.modes.verify",
+    "synthesize": "medjax.modes.synthesize",
+    "claims": "medjax.modes.claims",
 }
 USAGE = """usage: python launch.py --config FILE [--config.KEY=VALUE ...] [--mode MODE] [--workdir DIR]
 
@@ -21,6 +23,7 @@ USAGE = """usage: python launch.py --config FILE [--config.KEY=VALUE ...] [--mod
   --config.KEY=VALUE overrides one of its keys, e.g. --config.train.minutes=10
   --mode MODE        {modes}; default: the experiment's own
   --workdir DIR      where the run lives; default: runs/NAME; the same command again resumes it
+                     synthesize: the folder of the cases
   --input PATH       predict: an image, or a folder of images
   --output DIR       predict: where the label maps go
   --probabilities    predict: save a probability map per class too

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from absl import flags
 from jaxtyping import install_import_hook
@@ -26,3 +27,26 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip(f"real scans are not at hand ({SHARED})")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def template():
+    """The MNI152 brain as a parent."""
+    from medjax.sim.anatomy import mni152
+
+    return mni152()
+
+
+@pytest.fixture(scope="session")
+def egg():
+    """The smallest parent on which a tumour grows: white matter, a cortex, a ventricle, no folds."""
+    from medjax.sim.anatomy import CSF, GM, WM, Anatomy
+    from medjax.sim.tissue import HEAD
+
+    shape, radii = (96, 104, 88), (40.0, 44.0, 36.0)
+    grid = np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in shape], indexing="ij")
+    place = np.sqrt(sum((g / r) ** 2 for g, r in zip(grid, radii, strict=True)))
+    kind = np.where(place < 0.25, CSF, np.where(place < 0.9, WM, GM))
+    shares = np.eye(len(HEAD), dtype=np.float32)[kind] * (place < 1)[..., None]
+    depth = np.clip((1 - place) * min(radii), -12, 12).astype(np.float32)
+    return Anatomy(shares, depth, "egg")

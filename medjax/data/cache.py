@@ -90,17 +90,23 @@ def build(
             name=case.id,
         )
         assert label is not None  # the case has one
-        temporary = path.with_name(f".{path.name}.{np.random.default_rng().integers(2**40):x}")
-        temporary.mkdir()
-        try:
-            np.save(temporary / "image.npy", image)
-            np.save(temporary / "label.npy", label)
-            write_places(temporary, places(label))
-            if not path.is_dir():
-                temporary.rename(path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        save_cached(Cached(case.id, image, label, places(label)), path)
     return made
+
+
+def save_cached(case: Cached, path: Path) -> None:
+    """Writes one prepared case, whole or not at all; one that is there already is kept."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{np.random.default_rng().integers(2**40):x}")
+    temporary.mkdir()
+    try:
+        np.save(temporary / "image.npy", case.image)
+        np.save(temporary / "label.npy", case.label)
+        write_places(temporary, case.places)
+        if not path.is_dir():
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_places(folder: Path, found: dict[int, Int32[np.ndarray, "_ 3"]]) -> None:

@@ -74,6 +74,11 @@ class Convention:
         return tuple(dict.fromkeys(self.values.values()))
 
     @property
+    def judged(self) -> tuple[str, ...]:
+        """What is judged: the foreground classes, or the regions."""
+        return tuple(region.name for region in self.regions) or self.classes[1:]
+
+    @property
     def membership(self) -> Bool[np.ndarray, "r k"]:
         """Which region holds which class: row = region, column = class index."""
         rows = [[name in region.classes for name in self.classes] for region in self.regions]

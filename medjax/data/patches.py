@@ -1,6 +1,6 @@
 """Batches of 3-D patches through Grain: a pure function of (seed, index), whatever the workers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,10 @@ def draw(case: Cached, rng: np.random.Generator, *, patch: Triple, foreground: b
 class Read:
     """Reads a batch by the numbers of its samples in the run.
 
-    It carries paths, not arrays: the files are mapped for this draw alone, so that what a run holds in
-    memory does not grow with the cases that it has seen. Each voxel is copied once, from the file's pages
-    to its place in the batch, which the device then reads where it lies (on CPU).
+    Sample i comes from group i modulo their number; groups are positions in `folders`. It carries paths,
+    not arrays: the files are mapped for this draw alone, so that what a run holds in memory does not grow
+    with the cases that it has seen. Each voxel is copied once, from the file's pages to its place in the
+    batch, which the device then reads where it lies (on CPU).
     """
 
     folders: tuple[Path, ...]
@@ -82,13 +83,16 @@ class Read:
     batch: int
     seed: int
     free: int  # samples of each batch that are drawn anywhere; the rest hold foreground
+    groups: tuple[tuple[int, ...], ...]
+    synthetic: Callable[[int], Cached] | None
+    share: float
 
     def __call__(self, numbers: Sequence[int]) -> Batch:
         """The patches with their numbers, stacked; with a motion, `moves` and `wide` too."""
         batch: Batch = {}
         positions, drawn = [self._position(index) for index in numbers], []
         for row, (index, position) in enumerate(zip(numbers, positions, strict=True)):
-            case = open_cached(self.folders[position])
+            case = self._case(index, position)
             if not batch:
                 batch = self._empty(case, len(numbers))
             rng = np.random.default_rng((self.seed, index))
@@ -111,12 +115,25 @@ class Read:
             "case": np.array(positions, np.int32),
         }
 
+    def _case(self, index: int, position: int) -> Cached:
+        """The files of that position, or the synthetic patient of the sample."""
+        if position < len(self.folders) or self.synthetic is None:
+            return open_cached(self.folders[position])
+        return self.synthetic(index)
+
     def _position(self, index: int) -> int:
-        """The case of a sample: all come in a new order each round."""
-        turn, place = divmod(index, len(self.folders))
+        """The case of a sample: all of its group come in a new order each round.
+
+        One beyond the last where the sample is synthetic.
+        """
+        if self.share and np.random.default_rng((self.seed, index, 0)).random() < self.share:
+            return len(self.folders)
+        number, which = divmod(index, len(self.groups))
+        group = self.groups[which]
+        turn, place = divmod(number, len(group))
         # Grain's own shuffle walks through 65 536 numbers to find one of a few cases: 4 ms a sample.
-        order = np.random.default_rng((self.seed, turn, 1)).permutation(len(self.folders))
-        return int(order[place])
+        order = np.random.default_rng((self.seed, turn, 1 + which)).permutation(len(group))
+        return group[order[place]]
 
     def _empty(self, case: Cached, count: int) -> Batch:
         """Zeros for `count` samples; a page of them costs nothing before it is written."""
@@ -151,6 +168,9 @@ def patches(
     seed: int,
     motion: Motion | None = None,
     foreground: float = 1 / 3,
+    groups: Sequence[Sequence[int]] = (),
+    synthetic: Callable[[int], Cached] | None = None,
+    share: float = 0.0,
 ) -> grain.MapDataset:
     """`steps` batches as a random-access data set: batch i is the same however it is reached.
 
@@ -159,9 +179,14 @@ def patches(
     indices as the cache keeps them, one byte each), index (global number of the sample), case (position in
     `folders`). With a `motion` also moves (b, 3) (whether the sample is turned, scaled, bent) and wide: image
     and label of the crop whose centre is the patch, for samples that move; 0 for the others, which are three
-    fifths of nnU-Net's and need a quarter of the bytes.
+    fifths of nnU-Net's and need a quarter of the bytes. `groups` of positions in `folders` take turns from
+    sample to sample (labelled and unlabelled cases, two domains); without them all cases are one group.
+    A `share` of the samples at random comes from `synthetic` (see `data.fresh`), by their numbers; their
+    case is one beyond the last folder.
     """
-    read = Read(tuple(folders), patch, motion, batch, seed, batch - round(batch * foreground))
+    free = batch - round(batch * foreground)
+    parts = tuple(tuple(group) for group in groups) or (tuple(range(len(folders))),)
+    read = Read(tuple(folders), patch, motion, batch, seed, free, parts, synthetic, share)
     return grain.MapDataset.range(steps * batch).batch(batch, batch_fn=read)
 
 

@@ -73,8 +73,7 @@ class Plan:
     @property
     def names(self) -> tuple[str, ...]:
         """What is judged: the foreground classes, or the regions."""
-        labels = self.labels
-        return labels.classes[1:] if self.exclusive else tuple(r.name for r in labels.regions)
+        return self.labels.judged
 
     def write(self, path: Path) -> None:
         """Writes plan.json."""

@@ -26,10 +26,21 @@ def defaults(name: str) -> Config:
     data.validation = 0.1  # share of the other patients that validates
     data.cache = ""  # folder of prepared cases; "" = one per user
 
-    config.synth = synth = ConfigDict()  # phantoms, made where data.root is unset
+    config.synth = synth = ConfigDict()  # synthetic patients, made where data.root is unset
     synth.cases = 0  # 0: the experiment needs data.root
+    synth.share = 0.0  # of the training patches: from synthetic patients beside the training cases
+    synth.pool = 0  # so many such patients are made before training; 0: a new one each time
+    synth.reuse = 16  # patches of a patient that is made while training
     synth.spacing = 2.0  # mm
-    synth.field = 3.0  # tesla
+    synth.fields = (1.5, 3.0)  # tesla: one of them for each patient
+    synth.contrasts = ("T1", "T1ce", "T2", "FLAIR")  # also PD, bSSFP
+    synth.growth = "two_species"  # with necrosis by starving, or one_species
+    synth.style = "physics"  # or random contrasts, as SynthSeg's
+    synth.faults = 0.1  # chance of motion, ghosts, spikes or ringing in an image
+    synth.label_maps = config_dict.placeholder(str)  # folder of anatomies; unset: MNI152
+    synth.table = "auto"  # ids of the label maps: freesurfer, brainweb, brainweb20
+    synth.head = False  # keep what lies around the brain
+    synth.beside = config_dict.placeholder(str)  # synthesize: a real data set to compare with
 
     config.plan = plan = ConfigDict()  # what is unset follows the rules of data/plan.py
     plan.memory_gb = 4.0  # of one training step
@@ -53,16 +64,20 @@ def defaults(name: str) -> Config:
     augment.scale = (0.7, 1.4)
     augment.shear = 0.0
     augment.elastic = ()  # (amplitude mm, control spacing mm)
+    augment.scanner = 0.0  # probability of an MR scanner's fault in a channel
 
     config.train = train = ConfigDict()
+    train.paradigm = "supervised"  # supervised, cyclegan
+    train.start_from = config_dict.placeholder(str)  # a work folder: start with its trained weights
     train.steps = 2000
     train.minutes = 0.0  # instead of steps: as many as fit, compilation and validation included
     train.optimizer = "adamw"  # adamw, sgd
     train.learning_rate = 1e-3
-    train.schedule = "cosine"  # cosine, poly, constant
+    train.schedule = "cosine"  # cosine, poly, constant, late_linear
     train.warmup = 20  # steps
     train.weight_decay = 1e-4
     train.momentum = 0.99  # of sgd
+    train.beta1 = 0.9  # of adamw
     train.clip = 12.0  # global norm of the gradient; 0 = free
     train.ema = True  # judge the running mean of the weights
     train.accumulate = 1  # parts of the batch that run in turn
@@ -76,12 +91,25 @@ def defaults(name: str) -> Config:
     train.log_every = 10
     train.tensorboard = False  # through clu; tensorflow takes some seconds and 0.6 GB
 
+    config.cyclegan = cyclegan = ConfigDict()  # of the paradigm of that name
+    cyclegan.source = "t1"  # channels by name: what is translated
+    cyclegan.target = "flair"  # into what
+    cyclegan.guard = True  # the networks see the labels beside the image
+    cyclegan.width = 16  # channels of the first stage of both networks
+    cyclegan.blocks = 3  # residual blocks of a generator
+    cyclegan.layers = 2  # of a discriminator: a score sees 16, 34, 70 voxels with 1, 2, 3
+    cyclegan.cycle = 10.0  # weights against the adversarial terms
+    cyclegan.identity = 5.0  # 0 = without
+    cyclegan.pool = 50  # made images that the discriminators meet again
+
     config.eval = judge = ConfigDict()
+    judge.root = config_dict.placeholder(str)  # --mode eval: judge on this data set instead
     judge.checkpoint = "last"  # last, best
     judge.overlap = 0.5
     judge.mirror = True
     judge.tiles = 0  # windows at a time, spread over the devices; 0: one each, at least two
     judge.tolerance = 1.0  # mm, of the surface Dice
+    judge.segmenter = ""  # cyclegan: work folder of a segmenter of the true target images
     judge.largest_component = True  # kept where the validation cases say it helps
     config.lock()
     return config

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from medjax import progress
-from medjax.data.plan import Plan
+from medjax.data.identity import join_duplicates
+from medjax.data.layouts import open_dataset
+from medjax.data.splits import Split
 from medjax.errors import UserError
-from medjax.infer.predictor import Predictor, attention
-from medjax.modes import experiment
+from medjax.infer.predictor import attention
+from medjax.modes import cyclegan, experiment
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
-from medjax.nn.unet import UNet
-from medjax.train import checkpoint, results, state
+from medjax.modes.trained import build_predictor, frame, load_weights
+from medjax.train import results
 from medjax.train.evaluate import choose_largest, judge, summary, write_rows
 from medjax.train.report import write_report
 from medjax.train.showcase import showcase
@@ -24,34 +26,48 @@ console = progress.console
 
 
 def main(config: Config, workdir: Path) -> None:
-    """Evaluates the checkpoint of `config.eval.checkpoint`."""
+    """Evaluates the checkpoint of `config.eval.checkpoint`, on the test cases or on `eval.root`."""
     experiment.start_jax()
     config = experiment.stored_config(config, workdir)
     stored = results.read_json(workdir / "config.json")
-    evaluate(experiment.prepare_experiment(config, workdir), stored)
+    run = experiment.prepare_experiment(config, workdir)
+    evaluate(run, stored, external(run) if config.eval.root else None)
 
 
-def load_weights(config: Config, plan: Plan, workdir: Path) -> tuple[UNet, Any, dict[str, Any]]:
-    """Model, weights and facts of the chosen checkpoint. Errors: none there, or of another model."""
-    model = experiment.build_model(config, plan)
-    rule = experiment.build_optimizer(config)
-    params = experiment.init_params(model, plan, config.seed)
-    like = state.create(params, rule, horizon=0, ema=config.train.ema)
-    which = config.eval.checkpoint
-    if which not in ("last", "best"):
-        raise UserError(f"eval.checkpoint: {which!r} is unknown; choose last or best")
-    with checkpoint.manager(workdir / "checkpoints") as saved:
-        at = saved.best_step() if which == "best" else None
-        found, facts = checkpoint.restore(saved, like, at)
-    return model, state.weights(found), {**facts, "step": int(found.step)}
+def external(run: Experiment) -> Experiment:
+    """The run with all cases of the data set `eval.root` as its test cases.
+
+    Its labels may follow another convention: classes or regions of one name are compared. Errors: a
+    channel that it lacks, no class or region of the model's names.
+    """
+    plan, root = run.plan, run.config.eval.root
+    dataset = open_dataset(root, channels=plan.channels)
+    names = dataset.convention.judged
+    missing = [name for name in plan.names if name not in names]
+    if missing:
+        raise UserError(
+            f"eval.root: {root}: names {', '.join(names)} and not {', '.join(missing)}, which the "
+            "model was trained for; judge it on a data set of its classes or regions"
+        )
+    cases, notes = join_duplicates(dataset.cases)
+    dataset = replace(dataset, cases=cases, assumed=(*dataset.assumed, *notes))
+    parts = Split((), (), tuple(case.id for case in cases if case.label))
+    return replace(run, dataset=dataset, split=parts)
 
 
-def evaluate(run: Experiment, stored: dict[str, Any]) -> None:
-    """Predictions, metrics.csv, results.json and report.html of the test cases."""
-    config, plan, workdir = run.config, run.plan, run.workdir
+def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None = None) -> None:
+    """Predictions, metrics.csv, results.json and report.html of the test cases, in the run's folder.
+
+    Of the cases of another data set (`external`), in a folder of its name there, where that is given.
+    """
+    if run.config.train.paradigm == "cyclegan":
+        cyclegan.evaluate(run, stored)
+        return
+    config, plan, judged = run.config, run.plan, outside or run
+    out = run.workdir / f"eval-{outside.dataset.name}" if outside else run.workdir
     begin = time.perf_counter()
-    model, params, facts = load_weights(config, plan, workdir)
-    predictor = experiment.build_predictor(config, plan, model, params)
+    model, params, facts = load_weights(config, plan, run.workdir)
+    predictor = build_predictor(config, plan, model, params)
     if config.eval.largest_component:
         kept = choose_largest(
             run.cases(run.split.validation),
@@ -60,31 +76,42 @@ def evaluate(run: Experiment, stored: dict[str, Any]) -> None:
             progress=progress.bar("predicting validation cases"),
         )
         predictor = replace(predictor, keep_largest=kept)
-    folder = workdir / "predictions"
+    spacing = () if outside else run.spacing
     rows = judge(
-        run.cases(run.split.test),
+        judged.cases(judged.split.test),
         predictor,
-        folder,
-        spacing=run.spacing,
+        out / "predictions",
+        spacing=spacing,
         tolerance=config.eval.tolerance,
+        convention=judged.dataset.convention,
         progress=progress.bar("predicting test cases"),
     )
-    write_rows(workdir / "metrics.csv", rows)
-    seconds = time.perf_counter() - begin
-    content = _results(run, stored, predictor, facts, rows, seconds)
-    results.write_json(workdir / "results.json", content)
-    cases = {case.id: case for case in run.dataset.cases}
+    write_rows(out / "metrics.csv", rows)
+    metrics = summary(rows, plan.names)
+    content = frame(judged, stored, facts, metrics, time.perf_counter() - begin)
+    content["prediction"] = {
+        "checkpoint": config.eval.checkpoint,
+        "mirror_axes": predictor.mirror_axes,
+        "keep_largest": [plan.names[k - plan.exclusive] for k in predictor.keep_largest],
+    }
+    results.write_json(out / "results.json", content)
     shown = list(
         showcase(
-            cases, rows, predictor, attention(model, params, plan), folder, spacing=run.spacing
+            {case.id: case for case in judged.dataset.cases},
+            rows,
+            predictor,
+            attention(model, params, plan),
+            out / "predictions",
+            spacing=spacing,
+            convention=judged.dataset.convention,
         )
     )
     write_report(
-        workdir / "report.html",
+        out / "report.html",
         results=content,
         config=stored,
-        plan=json.loads((workdir / "plan.json").read_text("utf-8")),
-        curves=read_rows(workdir / "metrics.jsonl"),
+        plan=json.loads((run.workdir / "plan.json").read_text("utf-8")),
+        curves=read_rows(run.workdir / "metrics.jsonl"),
         rows=rows,
         cases=shown,
         classes=plan.labels.classes,
@@ -95,52 +122,6 @@ def evaluate(run: Experiment, stored: dict[str, Any]) -> None:
             f"{name}: Dice {dice['mean']:.4f} [{dice['low']:.4f}, {dice['high']:.4f}] "
             f"over {dice['n']} cases, HD95 {scores['hd95']['mean']:.2f} mm"
         )
-    for made in ("predictions", "metrics.csv", "results.json", "report.html", "checkpoints"):
-        console.print(f"made {workdir / made}")
-
-
-def _results(
-    run: Experiment,
-    stored: dict[str, Any],
-    predictor: Predictor,
-    facts: dict[str, Any],
-    rows: list[dict[str, Any]],
-    seconds: float,
-) -> dict[str, Any]:
-    """The content of results.json."""
-    plan, parts = run.plan, run.split
-    step = facts.get("step_seconds")
-    return {
-        "experiment": run.config.name,
-        "commit": results.commit(),
-        "config_sha256": results.sha256(stored),
-        "seed": run.config.seed,
-        "device": results.device(),
-        "versions": results.versions(),
-        "data": {
-            "name": run.dataset.name,
-            "layout": run.dataset.layout,
-            "cases": len(run.dataset.cases),
-            "train": len(parts.train),
-            "validation": len(parts.validation),
-            "test": len(parts.test),
-            "split_sha256": parts.sha256(),
-            "assumed": plan.assumed,
-        },
-        "metrics": summary(rows, plan.names),
-        "training": {"steps": facts["step"], "nonfinite": len(facts["nonfinite"])},
-        "prediction": {
-            "checkpoint": run.config.eval.checkpoint,
-            "mirror_axes": predictor.mirror_axes,
-            "keep_largest": [plan.names[k - plan.exclusive] for k in predictor.keep_largest],
-        },
-        "timing": {
-            "compile_seconds": facts["compile_seconds"],
-            "train_seconds": facts["train_seconds"],
-            "steps": facts["step"],
-            "step_seconds_median": step,
-            "patches_per_second": plan.batch / step if step else None,
-            "evaluate_seconds": seconds,
-            "peak_memory_gb": results.peak_memory_gb(),
-        },
-    }
+    for made in ("predictions", "metrics.csv", "results.json", "report.html"):
+        console.print(f"made {out / made}")
+    console.print(f"made {run.workdir / 'checkpoints'}")

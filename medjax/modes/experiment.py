@@ -1,7 +1,6 @@
 """From a config to the parts of a run: data set, split, plan, model, step, predictor."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,11 +19,12 @@ from medjax.data.layouts import open_dataset
 from medjax.data.plan import Plan, make_plan, read_plan
 from medjax.data.splits import Split, split
 from medjax.errors import UserError
-from medjax.infer.predictor import Predictor, forward
 from medjax.io.files import RASTER
+from medjax.modes import synthetic
 from medjax.modes.defaults import Config
+from medjax.modes.folders import user_cache
 from medjax.nn.unet import UNet
-from medjax.progress import bar, console, counter
+from medjax.progress import bar, console
 from medjax.train import optim, results
 from medjax.train.results import read_json, write_json
 
@@ -52,12 +52,6 @@ class Experiment:
         return tuple(self.config.data.spacing)
 
 
-def user_cache(*parts: str) -> Path:
-    """A folder of this user's cache (XDG_CACHE_HOME, else ~/.cache)."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root, "medjax", *parts)
-
-
 def start_jax() -> None:
     """Sets JAX up for a run, before it looks for devices.
 
@@ -78,35 +72,21 @@ def start_jax() -> None:
 
 
 def open_data(config: Config) -> Dataset:
-    """The data set of the config: the folder given, or phantoms made for the run.
+    """The data set of the config: the folder given, or synthetic cases made for the run.
 
-    Errors: no folder where the experiment has no phantoms; what `open_dataset` raises.
+    Errors: no folder where the experiment has no synthetic cases; what `open_dataset` raises.
     """
-    data = config.data
-    root = data.root
+    data, root, made = config.data, config.data.root, None
     if not root:
         if not config.synth.cases:
             raise UserError("config.data.root: is unset; give the folder of your data set")
-        from medjax.data.phantoms import VERSION, make_phantoms
-
-        synth = config.synth
-        name = f"brats-v{VERSION}-{synth.spacing:g}mm-{synth.field:g}T-seed{config.seed}"
-        with counter("making phantoms") as show:
-            made = make_phantoms(
-                user_cache("phantoms", name),
-                cases=synth.cases,
-                seed=config.seed,
-                spacing=synth.spacing,
-                field=synth.field,
-                progress=show,
-            )
-        root = str(made)
+        root, made = synthetic.make(config)
     dataset = open_dataset(
         root, data.layout, channels=tuple(data.channels), convention=data.convention
     )
     cases = dataset.cases
-    if not data.root:  # a cache shared by runs of other sizes may hold more
-        cases = cases[: config.synth.cases]
+    if made is not None:  # a cache shared by runs of other sizes may hold more
+        cases = tuple(case for case in cases if case.id in made)
     if data.cases:
         cases = cases[: data.cases]
     joined, notes = join_duplicates(cases)
@@ -226,40 +206,49 @@ def prepare_experiment(config: Config, workdir: Path) -> Experiment:
     return Experiment(config, workdir, dataset, parts, read_plan(plan_path))
 
 
-def replicas(devices: int, batch: int) -> int:
+def replicas(devices: int, batch: int, rows: int = 1) -> int:
     """How many devices share a batch: those asked for, all accelerators, or as many cores as divide it.
 
-    Errors: a number that there is not, or that does not divide the batch.
+    `rows` neighbours stay on one device. Errors: a number that there is not, or that does not divide
+    the batch.
     """
     available = jax.device_count()
+    if batch % rows:
+        raise UserError(f"plan.batch: {batch} patches; this paradigm needs a multiple of {rows}")
     if devices > available:
         raise UserError(
             f"train.devices: {devices} of {available}; give at most those, or 0 for all"
         )
     if not devices and jax.default_backend() == "cpu":
-        return max(n for n in range(1, available + 1) if batch % n == 0)
+        return max(n for n in range(1, available + 1) if batch % (n * rows) == 0)
     chosen = devices or available
-    if batch % chosen:
+    if batch % (chosen * rows):
         raise UserError(
-            f"plan.batch: {batch} patches on {chosen} devices; give a multiple, or set train.devices"
+            f"plan.batch: {batch} patches on {chosen} devices; give a multiple of {chosen * rows}, "
+            "or set train.devices"
         )
     return chosen
 
 
-def build_model(config: Config, plan: Plan) -> UNet:
-    """The network of the plan with the config's blocks. Errors name the key."""
+def work_dtype(config: Config) -> Any:
+    """What networks compute in. Errors: an unknown precision."""
     precision = config.train.precision
     if precision not in ("auto", "float32", "bfloat16"):
         raise UserError(
             f"train.precision: {precision!r} is unknown; choose auto, float32 or bfloat16"
         )
     half = precision == "bfloat16" or (precision == "auto" and jax.default_backend() != "cpu")
+    return jnp.bfloat16 if half else jnp.float32
+
+
+def build_model(config: Config, plan: Plan) -> UNet:
+    """The network of the plan with the config's blocks. Errors name the key."""
     return UNet(
         heads={"seg": len(plan.groups)},
         widths=plan.widths,
         kernels=plan.kernels,
         strides=plan.strides,
-        dtype=jnp.bfloat16 if half else jnp.float32,
+        dtype=work_dtype(config),
         **config.model,
     )
 
@@ -272,6 +261,7 @@ def build_optimizer(config: Config) -> optax.GradientTransformation:
         weight_decay=chosen.weight_decay,
         clip=chosen.clip,
         momentum=chosen.momentum,
+        beta1=chosen.beta1,
     )
 
 
@@ -293,23 +283,5 @@ def build_augmentation(config: Config, plan: Plan) -> tuple[Augmentation, Motion
         scale=tuple(chosen.scale),
         shear=chosen.shear,
         elastic=tuple(chosen.elastic) or None,
-    )
-
-
-def mirror_axes(config: Config, plan: Plan) -> tuple[int, ...]:
-    """Axes to mirror at prediction: those that training flipped."""
-    if not (config.eval.mirror and config.augment.flips):
-        return ()
-    return tuple(axis for axis in range(3) if plan.patch[axis] > 1)
-
-
-def build_predictor(config: Config, plan: Plan, model: UNet, params: Any) -> Predictor:
-    """The trained model as a function of scans."""
-    tiles = config.eval.tiles or max(2, jax.device_count())
-    return Predictor(
-        forward=forward(model, params, exclusive=plan.exclusive, tiles=tiles),
-        plan=plan,
-        overlap=config.eval.overlap,
-        tiles=tiles,
-        mirror_axes=mirror_axes(config, plan),
+        probability_scanner=chosen.scanner,
     )

@@ -15,7 +15,7 @@ from medjax.infer.restore import restore_channel, restore_labels
 from medjax.io.files import write
 from medjax.modes import experiment
 from medjax.modes.defaults import Config
-from medjax.modes.eval import load_weights
+from medjax.modes.trained import build_predictor, load_weights
 from medjax.space.volume import Volume
 from medjax.train.results import read_json
 
@@ -38,10 +38,12 @@ def main(
     """
     experiment.start_jax()
     config = experiment.stored_config(config, workdir)
+    if config.train.paradigm == "cyclegan":
+        raise UserError(f"{workdir}: holds a CycleGAN, which makes images; it predicts no labels")
     plan = read_plan(workdir / "plan.json")
     cases = find_inputs(source, plan.channels)
     model, params, _ = load_weights(config, plan, workdir)
-    predictor = experiment.build_predictor(config, plan, model, params)
+    predictor = build_predictor(config, plan, model, params)
     judged = workdir / "results.json"
     if judged.is_file():
         names = read_json(judged)["prediction"]["keep_largest"]

@@ -1,6 +1,7 @@
 """`--mode train`: from the data to a trained model, its scores on the test cases, and a report."""
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,23 +9,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from medjax import progress
 from medjax.data import cache
-from medjax.data.augment import Augmentation
 from medjax.data.patches import iterate, patches
+from medjax.data.plan import Plan, read_plan
 from medjax.errors import UserError
-from medjax.modes import experiment
+from medjax.modes import cyclegan, experiment, supervised, synthetic
 from medjax.modes.defaults import Config
 from medjax.modes.eval import evaluate
 from medjax.modes.experiment import Experiment
-from medjax.nn.unet import UNet
-from medjax.train import checkpoint, loop, optim, results, state, step, supervised
-from medjax.train.validate import validator
+from medjax.modes.folders import case_cache
+from medjax.modes.trained import load_weights
+from medjax.train import checkpoint, loop, results, state, step
 from medjax.train.writers import Writers
 
 console = progress.console
+PARADIGMS = {"supervised": supervised.training, "cyclegan": cyclegan.training}
 RUNTIME_GB = 2.2  # Python, JAX, compiler and allocator: peaks of 1.7 to 2.7 GB were measured
 
 
@@ -35,55 +36,100 @@ def main(config: Config, workdir: Path) -> None:
     stored = experiment.claim(config, workdir)
     run = experiment.prepare_experiment(config, workdir)
     _announce(run)
+    trained = trained_weights(run)
     parts = ("train", "validation")
     folders = {
         part: cache.build(
             run.cases(getattr(run.split, part)),
             run.plan,
-            cache_folder(config),
+            case_cache(config),
             spacing=run.spacing,
             progress=progress.bar(f"preparing {part} cases"),
         )
         for part in parts
     }
-    fit(run, stored, folders)
+    fit(run, stored, folders, trained)
     evaluate(run, stored)
 
 
-def cache_folder(config: Config) -> Path:
-    """Where prepared cases are kept."""
-    return Path(config.data.cache) if config.data.cache else experiment.user_cache("cases")
+def trained_weights(run: Experiment) -> Any:
+    """The trained weights that `train.start_from` names; None where unset, and in a run that goes on.
+
+    Of the checkpoint that `eval.checkpoint` names, the running mean where one is kept. Errors: nothing
+    trained there, or another network than this run's.
+    """
+    config, plan = run.config, run.plan
+    if not config.train.start_from or checkpoint.newest(run.workdir / "checkpoints") is not None:
+        return None
+    folder = Path(config.train.start_from)
+    its_config = experiment.stored_config(config, folder)
+    its_plan = read_plan(folder / "plan.json")
+    ours, theirs = _network(config, plan), _network(its_config, its_plan)
+    differ = [name for name in ours if ours[name] != theirs.get(name)]
+    if differ:
+        first = differ[0]
+        raise UserError(
+            f"train.start_from: {folder}: is of another network ({', '.join(differ)} differ; {first}: "
+            f"{theirs.get(first)} there, {ours[first]} here); make them equal, or start from another run"
+        )
+    parts = results.read_json(folder / "split.json")
+    known = {*parts["train"], *parts["validation"]} & {*run.split.test}
+    if known:
+        warnings.warn(
+            f"train.start_from: {folder} was trained with cases of the same names as {len(known)} test cases "
+            "of this run; if they are the same scans, its scores mean nothing",
+            stacklevel=2,
+        )
+    _, params, facts = load_weights(its_config, its_plan, folder)
+    console.print(f"starting from {folder} at its step {facts['step']}")
+    return params
 
 
-def fit(run: Experiment, stored: dict[str, Any], folders: Mapping[str, list[Path]]) -> None:
-    """The training itself, up to the last checkpoint."""
+def _network(config: Config, plan: Plan) -> dict[str, Any]:
+    """What decides the shape and the meaning of a network's weights."""
+    return {
+        "train.paradigm": config.train.get("paradigm", "supervised"),  # added after the first runs
+        "channels": plan.channels,
+        "outputs": len(plan.groups),
+        "widths": plan.widths,
+        "kernels": plan.kernels,
+        "strides": plan.strides,
+        **{f"model.{name}": value for name, value in config.model.items()},
+    }
+
+
+def fit(
+    run: Experiment,
+    stored: dict[str, Any],
+    folders: Mapping[str, list[Path]],
+    trained: Any = None,
+) -> None:
+    """The training itself, up to the last checkpoint, from `trained` weights where they are given."""
     config, plan, chosen = run.config, run.plan, run.config.train
     begin = time.perf_counter()
-    mesh = step.data_mesh(experiment.replicas(chosen.devices, plan.batch))
-    model = experiment.build_model(config, plan)
-    augment, motion = experiment.build_augmentation(config, plan)
-    compiled, start = _step(run, model, augment, mesh)
+    paradigm = PARADIGMS[chosen.paradigm](run, folders, trained)
+    start, validate = paradigm.start, paradigm.validate
+    mesh = step.data_mesh(experiment.replicas(chosen.devices, plan.batch, paradigm.rows))
+    _check_parts(chosen.accumulate, plan.batch // mesh.size, paradigm.rows)
+    compiled = step.map_step(paradigm.step, mesh)
     key = jax.random.key(config.seed)
+    patients = synthetic.beside(config, plan, run.split.train)
 
     def batches(steps: int, first: int) -> Iterator[dict[str, np.ndarray]]:
         drawn = patches(
             folders["train"],
             patch=plan.patch,
-            motion=motion,
+            motion=paradigm.motion,
             batch=plan.batch,
             steps=steps,
             seed=config.seed,
             foreground=chosen.foreground,
+            groups=paradigm.groups,
+            synthetic=patients,
+            share=config.synth.share,
         )
         return iterate(drawn, start=first, workers=chosen.workers)
 
-    validate = validator(
-        model,
-        folders["validation"],
-        plan,
-        batches=chosen.validation_batches,
-        seed=config.seed,
-    )
     clock = loop.Clock()
     if chosen.minutes > 0:
         if not stored.get("steps_timed"):
@@ -100,7 +146,7 @@ def fit(run: Experiment, stored: dict[str, Any], folders: Mapping[str, list[Path
         console.print(f"{chosen.minutes:g} minutes hold {stored['train']['steps']} steps")
     total = stored["train"]["steps"]
     start = start.replace(horizon=jnp.int32(total))
-    names = [folder.name.rsplit("-", 1)[0] for folder in folders["train"]]
+    names = [folder.name.rsplit("-", 1)[0] for folder in folders["train"]] + ["synthetic"]
     with checkpoint.manager(run.workdir / "checkpoints") as saved:
         watch = loop.Watch(names)
         if saved.latest_step() is not None:
@@ -117,11 +163,8 @@ def fit(run: Experiment, stored: dict[str, Any], folders: Mapping[str, list[Path
         ):
 
             def report(number: int, means: Mapping[str, float]) -> None:
-                speed = plan.batch / clock.median_step()
-                show(
-                    number,
-                    f"loss {means['loss']:.3f}  dice {means['dice']:.3f}  {speed:.1f} patches/s",
-                )
+                said = "  ".join(f"{name} {means[name]:.3f}" for name in ("loss", *paradigm.shown))
+                show(number, f"{said}  {plan.batch / clock.median_step():.1f} patches/s")
 
             loop.fit(
                 compiled,
@@ -140,28 +183,6 @@ def fit(run: Experiment, stored: dict[str, Any], folders: Mapping[str, list[Path
             )
 
 
-def _step(
-    run: Experiment, model: UNet, augment: Augmentation, mesh: Mesh
-) -> tuple[loop.Step, state.State]:
-    """The compiled step of the supervised paradigm, and the state before it."""
-    config, plan, chosen = run.config, run.plan, run.config.train
-    if (plan.batch // mesh.size) % chosen.accumulate:
-        raise UserError(
-            f"train.accumulate: {chosen.accumulate} parts of {plan.batch // mesh.size} patches per device; "
-            "give a divisor of them"
-        )
-    rule = experiment.build_optimizer(config)
-    rate = optim.schedule(chosen.schedule, peak=chosen.learning_rate, warmup=chosen.warmup)
-    loss = supervised.supervised(
-        model, augment, plan.groups, exclusive=plan.exclusive, batch_dice=chosen.batch_dice
-    )
-    gradients = step.differentiate(loss, supervised.WEIGHTS, accumulate=chosen.accumulate)
-    after = step.average if chosen.ema else None
-    compiled = step.map_step(step.make_step(gradients, rule, rate, after), mesh)
-    params = experiment.init_params(model, plan, config.seed)
-    return compiled, state.create(params, rule, horizon=chosen.steps, ema=chosen.ema)
-
-
 def _timed(validate: Any, start: state.State) -> float:
     """Seconds of a validation once it is compiled."""
     validate(start)
@@ -170,9 +191,24 @@ def _timed(validate: Any, start: state.State) -> float:
     return time.perf_counter() - begin
 
 
+def _check_parts(accumulate: int, patches: int, rows: int) -> None:
+    """Whether a device's share of the batch can be split so that rows of one turn stay together."""
+    if patches % (accumulate * rows):
+        raise UserError(
+            f"train.accumulate: {accumulate} parts of {patches} patches per device, {rows} at a time; "
+            "give a divisor of them"
+        )
+
+
 def _check(config: Config) -> None:
     """What can be wrong in a config before any data is read."""
     train = config.train
+    if train.paradigm not in PARADIGMS:
+        raise UserError(
+            f"train.paradigm: {train.paradigm!r} is unknown; choose one of {', '.join(PARADIGMS)}"
+        )
+    if train.start_from and train.paradigm != "supervised":
+        raise UserError(f"train.start_from: is for segmenters; unset it for {train.paradigm}")
     if train.minutes <= 0 and train.steps < 1:
         raise UserError("train.steps: a run needs at least one step, or train.minutes")
     if train.batch_dice and train.accumulate > 1:
@@ -201,5 +237,5 @@ def _announce(run: Experiment) -> None:
     cached = plan.case_gb * (len(parts.train) + len(parts.validation))
     memory = RUNTIME_GB + plan.step_gb + 3 * plan.largest_gb
     console.print(
-        f"needs about {memory:.1f} GB of memory, {cached:.2f} GB of disk in {cache_folder(run.config)}"
+        f"needs about {memory:.1f} GB of memory, {cached:.2f} GB of disk in {case_cache(run.config)}"
     )

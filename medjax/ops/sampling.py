@@ -84,8 +84,9 @@ def bspline_matrix(size: int, step: float) -> Float[np.ndarray, "n k"]:
 
     `step` is the distance of control points in voxels; the points are centred on the grid and reach
     beyond it, so that each row sums to 1 and a field stays within the bound of its control values.
+    Grids of one length with voxels of any size have the same control points.
     """
-    reach = math.ceil((size - 1) / 2 / step) + 1
+    reach = math.ceil(size / 2 / step) + 1
     control = np.arange(-reach, reach + 1)
     distance = np.abs((np.arange(size)[:, None] - (size - 1) / 2) / step - control)
     inner = 2 / 3 - distance**2 + distance**3 / 2

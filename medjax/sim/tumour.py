@@ -1,195 +1,215 @@
-"""Painted tumours: an irregular core in the white matter with necrosis, rim and oedema."""
+"""One tumour in one brain: drawn, grown, pushing, and painted into the tissue it replaces."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Bool, Float, UInt8
-from scipy import ndimage
-from scipy.special import expit
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, UInt8
 
-from medjax.sim.fields import arrival_time, smooth_noise
-from medjax.sim.signal import TISSUES
+from medjax.ops.sampling import centred_grid
+from medjax.sim.fields import smooth_noise
+from medjax.sim.growth import Necrosis, grow, tissue_diffusivity
+from medjax.sim.tissue import HEAD, LESION
 
-REACH = 60.0  # mm from the centre within which everything is painted
-Share = Float[np.ndarray, "x y z"]
+STEP = 2.0  # mm: the grid on which tumours grow
+RATE = 0.02  # 1/day, of growth; it only sets the unit of time
+SEEDS = 4  # at most
+MOST_STEPS = 600  # of each of the two growths: a brain may have no room for the volume drawn
+CSF, GM, WM = (HEAD.index(name) for name in ("csf", "gm", "wm"))
+Scalar = Float[Array, ""]
 
 
-class Painted(NamedTuple):
-    """A brain with a tumour.
+class Tumour(NamedTuple):
+    """What is drawn for one tumour: how it grows, and where its zones begin.
 
-    `fractions` in the order of `signal.TISSUES`, sum 1 in the brain and 0 outside; `labels` by the
-    BraTS 2023 convention; `parameters` is what was drawn, and plain enough for JSON.
+    `width` mm is sqrt(D / rate), how far cells run ahead of the mass; the rate is 0.02 / day in the
+    mean and varies in space by exp(`roughness` x a field), as D does. Living tissue above `rim`
+    enhances, dead tissue above `core` is necrosis; where living and dead tissue are above `edge`
+    the fluid of the oedema begins, which spreads through white matter with its own `reach`.
     """
 
-    fractions: Float[np.ndarray, "x y z tissues"]
-    labels: UInt8[np.ndarray, "x y z"]
-    parameters: dict[str, Any]
+    volume: Scalar  # ml, all that is visible
+    share: Scalar  # of it that the solid core takes before it pushes
+    width: Scalar  # mm
+    reach: Scalar  # mm, the softness of the oedema's border
+    seeds: Float[Array, "n 4"]  # offset from the site in mm, radius in mm
+    roughness: Scalar
+    death: Scalar  # of the rate
+    hunger: Scalar
+    uptake: Scalar  # of the rate
+    push: Scalar  # mm, the largest displacement
+    edge: Scalar
+    rim: Scalar
+    core: Scalar
+    quiet: Scalar  # share of the rim that does not enhance
+    solid: Scalar  # share of the rim's voxels that is tumour
+    swelling: Scalar  # least share of the tissue that oedema takes
+
+
+class Grown(NamedTuple):
+    """Densities of a tumour, and where there was room for it; `site` in mm, `days` of growth."""
+
+    living: Float[Array, "x y z"]
+    dead: Float[Array, "x y z"]
+    fluid: Float[Array, "x y z"]
+    room: Float[Array, "x y z"]
+    site: Float[Array, "3"]
+    days: Scalar
+
+
+def draw_tumour(key: Array, *, necrotic: bool = True) -> Tumour:
+    """A glioblastoma; without `necrotic` nothing starves (one species: Fisher and Kolmogorov)."""
+    keys = iter(jax.random.split(key, 20))
+
+    def uniform(low: float, high: float, shape: tuple[int, ...] = ()) -> Array:
+        return jax.random.uniform(next(keys), shape, minval=low, maxval=high)
+
+    volume = 10 * 25 ** jax.random.beta(next(keys), 2.4, 1.6)
+    share = uniform(0.12, 0.65)
+    radius = (volume * share * 750 / jnp.pi) ** (1 / 3)  # mm, of a ball
+    offset = (uniform(-0.5, 0.5, (SEEDS, 3)) * radius).at[0].set(0)
+    present = jnp.arange(SEEDS) <= uniform(0, SEEDS)
+    size = uniform(0.1, 0.45, (SEEDS,)) * radius * present
+    return Tumour(
+        volume=volume,
+        share=share,
+        width=0.8 * 3.1 ** uniform(0, 1),
+        reach=1.2 * 2.5 ** uniform(0, 1),
+        seeds=jnp.concatenate([offset, size[:, None]], axis=1),
+        roughness=uniform(0.25, 0.75),
+        death=uniform(0.1, 0.7) * necrotic,
+        hunger=uniform(0.3, 0.7) * necrotic,
+        uptake=uniform(0.2, 0.8) * necrotic,
+        push=uniform(0.05, 0.35) * radius,
+        edge=uniform(0.12, 0.2),
+        rim=uniform(0.25, 0.6),
+        core=uniform(0.05, 0.2),
+        quiet=jnp.maximum(uniform(-0.2, 0.35), 0.0),
+        solid=uniform(0.6, 0.95),
+        swelling=uniform(0.3, 0.9),
+    )
+
+
+def grow_in(
+    key: Array,
+    tumour: Tumour,
+    tissue: Float[Array, "x y z tissues"],
+    side: Float[Array, "x y z"],
+) -> Grown:
+    """The tumour in a brain (shares of `HEAD` on a grid of `STEP` mm, left of 0 and right `side`).
+
+    Its site is a voxel deep in the white matter, above the lowest fifth of it. First the core grows
+    to its volume, then fluid spreads from it until the whole has the drawn one, or as much as the
+    white matter holds.
+    """
+    site_key, texture_key = jax.random.split(key)
+    gm, wm = tissue[..., GM], tissue[..., WM]
+    grid = [STEP * axis for axis in centred_grid(gm.shape)]
+    centre = _site(site_key, wm)
+    site = jnp.stack([grid[axis].ravel()[centre[axis]] for axis in range(3)])
+    seeds = jnp.zeros_like(gm)
+    for seed in tumour.seeds:
+        square = sum((grid[a] - site[a] - seed[a]) ** 2 for a in range(3))
+        ball = jnp.exp(-square / (2 * jnp.maximum(seed[3], 1.0) ** 2))
+        seeds = jnp.maximum(seeds, 0.8 * ball * (seed[3] > 0))
+    same = side * side[centre[0], centre[1], centre[2]] > 0  # only growth crosses the midline
+    seeds = jnp.where(same, seeds, 0)
+    coarse, fine = jax.random.split(texture_key)
+    uneven = smooth_noise(coarse, gm.shape, STEP, 16.0, 2) + smooth_noise(
+        fine, gm.shape, STEP, 7.0, 2
+    )
+    uneven = jnp.exp(jnp.clip(tumour.roughness * uneven, -1.2, 1.2))
+    diffusivity = tissue_diffusivity(gm, wm, RATE * tumour.width**2) * uneven[0]
+    necrosis = Necrosis(
+        death=RATE * tumour.death,
+        hunger=tumour.hunger,
+        uptake=RATE * tumour.uptake,
+        supply=RATE * tumour.width**2,
+    )
+    core = grow(
+        diffusivity,
+        RATE * uneven[1],
+        seeds,
+        spacing=STEP,
+        volume=tumour.volume * tumour.share,
+        visible=tumour.rim,
+        necrosis=necrosis,
+        most_steps=MOST_STEPS,
+    )
+    mass = core.living + core.dead
+    # Fluid runs along the fibres and hardly enters the cortex (a design prior).
+    path = jnp.where(gm + wm > 0.5, (wm**2 + 0.02) * uneven[0], 0)
+    fluid = grow(
+        RATE * tumour.reach**2 * path,
+        RATE * path,
+        jnp.clip((mass - tumour.edge) / 0.1, 0, 1),
+        spacing=STEP,
+        volume=tumour.volume,
+        visible=0.5,
+        most_steps=MOST_STEPS,
+    )
+    room = (diffusivity > 0).astype(jnp.float32)
+    return Grown(core.living, core.dead, fluid.living, room, site, core.days)
+
+
+def _site(key: Array, wm: Float[Array, "x y z"]) -> Array:
+    """A voxel deep in the white matter of the cerebrum."""
+    wide = lax.reduce_window(wm, 0.0, lax.add, (5, 5, 5), (1, 1, 1), "SAME") / 125
+    below = jnp.cumsum(wm.sum(axis=(0, 1))) < 0.2 * wm.sum()  # brain stem and cerebellum
+    deep = (wm > 0.8) & (wide > 0.5) & ~below[None, None]
+    chance = jnp.where(deep, jax.random.uniform(key, wm.shape), wide - 2)
+    return jnp.stack(jnp.unravel_index(jnp.argmax(chance), wm.shape))
 
 
 def paint(
-    rng: np.random.Generator,
-    tissue: Float[np.ndarray, "x y z 3"],
-    affine: Float[np.ndarray, "4 4"],
-) -> Painted:
-    """Put one tumour into the white matter of a brain (shares of CSF, GM, WM; RAS, isotropic).
+    key: Array,
+    tumour: Tumour,
+    cells: Float[Array, "x y z 3"],
+    tissue: Float[Array, "x y z tissues"],
+    spacing: float,
+) -> tuple[Float[Array, "x y z all"], UInt8[Array, "x y z"]]:
+    """Shares of `TISSUES` and the labels (BraTS 2023: 1 necrosis, 2 oedema, 3 enhancing).
 
-    The core is what a front reaches first from one to three seeds through tissue of random
-    conductance; oedema is what a second front reaches from the core, ten times faster through WM
-    than through GM. Fronts hardly pass CSF, and no label lies where CSF fills half of a voxel. The
-    whole tumour has 10 to 120 ml (median 49), its core 25 to 60 % of that; less where the brain
-    leaves no room.
+    `cells` are the densities living, dead and fluid; `tissue` the shares of `HEAD` without a tumour.
+    The core takes the whole voxel unless it is mostly fluid; oedema takes its part of the tissue.
+    No label lies where grey and white matter filled less than half of the voxel.
     """
-    spacing = float(affine[0, 0])
-    centre = _site(rng, tissue[..., 2], affine)
-    drawn = {"centre_mm": (affine[:3, :3] @ centre + affine[:3, 3]).round(2).tolist()} | {
-        "whole_ml": float(10 * 12 ** rng.beta(2.5, 1.5)),
-        "core_share": float(rng.uniform(0.25, 0.6)),
-        "necrosis_share_of_core": float(rng.uniform(0.15, 0.65)),
-        "nonenhancing_share_of_rim": float(rng.uniform(0.02, 0.3)),
-        "rim_density": float(rng.uniform(0.55, 0.9)),
-        "seeds": int(rng.integers(1, 4)),
-        "roughness": float(rng.uniform(0.3, 0.6)),
-        "oedema_border_mm": float(rng.uniform(1.5, 4.0)),
-        "oedema_least": float(rng.uniform(0.05, 0.4)),
-    }
-    start = np.maximum(centre - round(REACH / spacing), 0)
-    box = tuple(
-        slice(a, c + round(REACH / spacing) + 1) for a, c in zip(start, centre, strict=True)
+    coarse, fine, patches, cloud = jax.random.split(key, 4)
+    living, dead, fluid = (cells[..., c] for c in range(3))
+    shape = living.shape
+    rough = (
+        smooth_noise(coarse, shape, spacing, 8.0)[0]
+        + 0.6 * smooth_noise(fine, shape, spacing, 4.0)[0]
     )
-    local = tissue[box]
-    csf, gm, wm = np.moveaxis(local, -1, 0)
-    solid = gm + wm > 0.5
-    core, inside = _core(rng, local, centre - start, spacing, drawn)
-    dead, quiet = _split(rng, inside, spacing, drawn)
-    oedema = _oedema(rng, local, inside, centre - start, spacing, drawn)
+    sharp = 1 + 0.2 * tumour.roughness * rough  # zones end unevenly
+    necrotic = jax.nn.sigmoid((dead - tumour.core * sharp) / 0.02)
+    core = jnp.maximum(jax.nn.sigmoid((living - tumour.rim * sharp) / 0.04), necrotic)
+    oedema = jax.nn.sigmoid((fluid - 0.5 * sharp) / 0.1)
+    patch = smooth_noise(patches, shape, spacing, 9.0)[0]
+    limit = jax.scipy.stats.norm.ppf(1 - jnp.maximum(tumour.quiet, 1e-6))
+    quiet = jax.nn.sigmoid((patch - limit) / 0.2)
 
-    # The core takes the whole voxel unless it is mostly CSF; oedema takes its part of the tissue.
-    # Labels follow these borders; the living rim and oedema then leave some tissue in place.
-    core = core * np.clip((0.6 - csf) / 0.3, 0, 1) * (csf + gm + wm > 0)
-    dead, alive = core * dead, core * (1 - dead)
+    csf, gm, wm = tissue[..., CSF], tissue[..., GM], tissue[..., WM]
+    core = core * jnp.clip((0.6 - csf) / 0.3, 0, 1) * (gm + wm > 0.05)
+    necrotic, alive = core * necrotic, core * (1 - necrotic)
     quiet, bright = alive * quiet, alive * (1 - quiet)
-    labels = np.zeros(tissue.shape[:3], np.uint8)
-    labels[box] = _labels(dead + quiet, oedema * (1 - core) * (gm + wm), bright) * solid
-    least = drawn["oedema_least"]
-    uneven = 1.2 * smooth_noise(rng, solid.shape, spacing, 12.0)
-    uneven += 0.8 * smooth_noise(rng, solid.shape, spacing, 5.0)
-    oedema = oedema * (1 - core) * (least + (1 - least) * expit(uneven))
-    bright = bright * drawn["rim_density"]
-    spared = 1 - dead - quiet - bright
-    shares = {
-        "csf": spared * csf,
-        "gm": spared * (1 - oedema) * gm,
-        "wm": spared * (1 - oedema) * wm,
-        "necrosis": dead,
+    swollen = oedema * (1 - core) * (gm + wm)
+    zones = jnp.stack([necrotic + quiet, swollen, bright], axis=-1)
+    marked = (zones.sum(axis=-1) > 0.5) & (gm + wm > 0.5)
+    label = jnp.where(marked, jnp.argmax(zones, axis=-1) + 1, 0).astype(jnp.uint8)
+
+    uneven = jax.nn.sigmoid(1.2 * smooth_noise(cloud, shape, spacing, 10.0)[0])
+    oedema = oedema * (1 - core) * (tumour.swelling + (1 - tumour.swelling) * uneven)
+    bright = bright * tumour.solid
+    left = 1 - necrotic - quiet - bright
+    normal = tissue * left[..., None]
+    kept = jnp.ones_like(tissue).at[..., GM].set(1 - oedema).at[..., WM].set(1 - oedema)
+    zones = {
+        "necrosis": necrotic,
         "nonenhancing": quiet,
         "enhancing": bright,
-        "oedema": spared * oedema * (gm + wm),
+        "oedema": left * oedema * (gm + wm),
     }
-    fractions = np.zeros((*tissue.shape[:3], len(TISSUES)), np.float32)
-    fractions[..., :3] = tissue
-    fractions[box] = np.stack([shares[name] for name in TISSUES], axis=-1)
-    return Painted(fractions, labels, drawn)
-
-
-def _site(rng: np.random.Generator, white: Share, affine: Float[np.ndarray, "4 4"]) -> np.ndarray:
-    """A voxel deep in the white matter of the cerebrum."""
-    deep = (white > 0.8) & (ndimage.gaussian_filter(white, 4.0 / affine[0, 0]) > 0.5)
-    x, y, z = (
-        affine[axis, axis] * np.arange(size) + affine[axis, 3]
-        for axis, size in enumerate(white.shape)
-    )
-    x, y, z = np.meshgrid(x, y, z, indexing="ij", sparse=True)
-    temporal = (np.abs(x) > 25) & (y > -30) & (z > -40)  # lower down lie brain stem and cerebellum
-    places = np.argwhere(deep & ((z > -5) | temporal))
-    return places[rng.integers(len(places))]
-
-
-def _core(
-    rng: np.random.Generator,
-    tissue: Float[np.ndarray, "x y z 3"],
-    centre: np.ndarray,
-    spacing: float,
-    drawn: dict[str, Any],
-) -> tuple[Share, Bool[np.ndarray, "x y z"]]:
-    """The tumour core as a share with a border of about 1 mm, and the voxels inside it."""
-    csf, gm, wm = np.moveaxis(tissue, -1, 0)
-    solid = gm + wm > 0.5
-    ml = drawn["whole_ml"] * drawn["core_share"]
-    radius = (ml * 750 / np.pi) ** (1 / 3)  # mm, of the ball
-    source = np.zeros(csf.shape, bool)
-    source[tuple(centre)] = True
-    for _ in range(drawn["seeds"] - 1):
-        offset = np.rint(rng.uniform(-0.7, 0.7, 3) * radius / spacing).astype(int)
-        seed = tuple(np.clip(centre + offset, 0, np.array(csf.shape) - 1))
-        source[seed] |= solid[seed]
-    speed = _conductance(rng, tissue, 0.7, spacing, drawn["roughness"], (14.0, 6.0))
-    voxels = round(ml * 1000 / spacing**3)
-    time = arrival_time(speed, source, spacing, 4 * voxels)
-    end = _level(time, solid, voxels)
-    return expit((end - time) / 0.6), solid & (time < end)
-
-
-def _split(
-    rng: np.random.Generator,
-    inside: Bool[np.ndarray, "x y z"],
-    spacing: float,
-    drawn: dict[str, Any],
-) -> tuple[Share, Share]:
-    """Of the core, the necrotic share (deep, in a rim of uneven thickness); of the rest, the quiet.
-
-    Quiet are the patches that do not enhance.
-    """
-    depth = spacing * np.asarray(ndimage.distance_transform_edt(inside))
-    depth = depth + 1.2 * smooth_noise(rng, inside.shape, spacing, 8.0)
-    depth = depth + 0.6 * smooth_noise(rng, inside.shape, spacing, 4.0)
-    rim = np.quantile(depth[inside], 1 - drawn["necrosis_share_of_core"])
-    patch = smooth_noise(rng, inside.shape, spacing, 9.0)
-    limit = np.quantile(patch[inside], 1 - drawn["nonenhancing_share_of_rim"])
-    return expit((depth - rim) / 0.5), expit((patch - limit) / 0.3)
-
-
-def _oedema(
-    rng: np.random.Generator,
-    tissue: Float[np.ndarray, "x y z 3"],
-    inside: Bool[np.ndarray, "x y z"],
-    centre: np.ndarray,
-    spacing: float,
-    drawn: dict[str, Any],
-) -> Share:
-    """The share of tissue that swells, from the core outwards along the white matter."""
-    speed = _conductance(rng, tissue, 0.1, spacing, drawn["roughness"], (20.0, 7.0))
-    axes = (spacing * (np.arange(n) - c) for n, c in zip(inside.shape, centre, strict=True))
-    x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
-    fading = np.exp(-(x**2 + y**2 + z**2) / (0.65 * REACH) ** 2)  # the box must never cut it
-    voxels = round(drawn["whole_ml"] * 1000 / spacing**3)
-    time = arrival_time(speed * fading, inside, spacing, 2 * voxels)
-    end = _level(time, tissue[..., 1] + tissue[..., 2] > 0.5, voxels)
-    return expit((end - time) / drawn["oedema_border_mm"])
-
-
-def _conductance(
-    rng: np.random.Generator,
-    tissue: Float[np.ndarray, "x y z 3"],
-    grey: float,
-    spacing: float,
-    roughness: float,
-    lengths: tuple[float, float],
-) -> Share:
-    """Speed of a front: about 1 in WM, `grey` in GM, 0.02 or less in CSF and outside the brain."""
-    csf, gm, wm = np.moveaxis(tissue, -1, 0)
-    passable = np.where(csf + gm + wm > 0.5, np.clip(1 - 2 * csf, 0.02, 1), 0.02)
-    coarse, fine = (smooth_noise(rng, csf.shape, spacing, length) for length in lengths)
-    return passable * (wm + grey * gm + 0.01) * np.exp(roughness * (coarse + 0.6 * fine))
-
-
-def _level(time: Share, within: Bool[np.ndarray, "x y z"], voxels: int) -> float:
-    """The time at which a front has covered that many of the voxels `within`."""
-    times = time[within]
-    voxels = min(voxels, times.size - 1)
-    return float(np.partition(times, voxels)[voxels])
-
-
-def _labels(dead: Share, oedema: Share, bright: Share) -> UInt8[np.ndarray, "x y z"]:
-    """BraTS 2023 classes where the lesion fills most of the voxel: the largest zone."""
-    zones = np.stack([dead, oedema, bright], axis=-1)
-    return np.where(zones.sum(axis=-1) > 0.5, zones.argmax(axis=-1) + 1, 0).astype(np.uint8)
+    lesion = jnp.stack([zones[name] for name in LESION], axis=-1)
+    return jnp.concatenate([normal * kept, lesion], axis=-1), label

@@ -32,6 +32,14 @@ def manager(folder: Path) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(folder.resolve(), options=options)
 
 
+def newest(folder: Path) -> int | None:
+    """The step of the newest whole checkpoint, or None."""
+    if not folder.is_dir():
+        return None
+    with manager(folder) as saved:
+        return saved.latest_step()
+
+
 def save(
     checkpoints: ocp.CheckpointManager, state: State, facts: Mapping[str, Any], *, score: float
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medjax.data.cases import IGNORE, Case
+from medjax.data.cases import IGNORE, Case, Convention
 from medjax.data.prepare import load
 from medjax.infer.predictor import Predictor, native, suffix
 from medjax.infer.restore import channel_masks
@@ -29,21 +29,24 @@ def judge(
     *,
     spacing: Sequence[float] = (),
     tolerance: float = 1.0,
+    convention: Convention | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[Row]:
     """Predicts, saves and scores each case on its own grid: one row per case and class or region.
 
-    Cases without a label are predicted and not scored. One case is in memory at a time.
+    `convention` of the references, where it is not the plan's: classes or regions of one name are
+    compared. Cases without a label are predicted and not scored. One case is in memory at a time.
     """
     plan = predictor.plan
+    theirs = convention or plan.labels
     rows: list[Row] = []
     for case in progress(cases):
-        scan = load(case, plan.labels, len(plan.channels), spacing=spacing)
+        scan = load(case, theirs, len(plan.channels), spacing=spacing)
         labels = predictor.labels(scan, case.id)
         write(native(labels, scan, plan), folder / f"{case.id}{suffix(case, scan)}")
         if scan.label is None:
             continue
-        found, wanted = channel_masks(labels, plan.labels), channel_masks(scan.label, plan.labels)
+        found, wanted = channel_masks(labels, plan.labels), channel_masks(scan.label, theirs)
         counted = scan.label != IGNORE
         for name in plan.names:
             scores = score(found[name] & counted, wanted[name], scan.spacing, tolerance=tolerance)

@@ -27,6 +27,7 @@ HostBatch = Mapping[str, np.ndarray]
 TIMED = 8  # steps that are run to time a step
 RECENT = 500  # steps whose time is remembered: the median is taken at every step
 Step = Callable[[State, Any, jax.Array], tuple[State, dict[str, jax.Array]]]
+Validate = Callable[[State], tuple[float, dict[str, float]]]  # a score from 0 up, and figures
 
 
 @dataclass
@@ -126,7 +127,7 @@ def fit(
     writers: Writers,
     watch: Watch,
     clock: Clock,
-    validate: Callable[[Any], dict[str, float]] | None,
+    validate: Validate | None,
     validations: int,
     report: Callable[[int, Mapping[str, float]], None] = lambda number, means: None,
     log_every: int = 10,
@@ -200,8 +201,7 @@ def fit(
                     settle()
                     score = float(number)
                     if validate is not None:
-                        found = validate(state)
-                        score = found["validation_dice"]
+                        score, found = validate(state)
                         writers.write(number, found)
                     save(score)
                     saved = number

@@ -15,7 +15,8 @@ def schedule(name: str, *, peak: float, warmup: int = 0) -> Rate:
     """Learning rate by (step, horizon): a linear rise over `warmup` steps to `peak`, then the decay.
 
     `poly` is (1 - t)^0.9 (Chen 2017; nnU-Net), `cosine` goes to 0 along half a wave (Loshchilov and
-    Hutter 2017), `constant` stays. The run's length is an argument, not a constant, so that the
+    Hutter 2017), `constant` stays, `late_linear` stays for half the way and then goes straight to 0
+    (Zhu 2017). The run's length is an argument, not a constant, so that the
     step compiled to time itself also runs the training whose length was timed. Errors: an unknown
     name.
     """
@@ -23,6 +24,7 @@ def schedule(name: str, *, peak: float, warmup: int = 0) -> Rate:
         "poly": lambda t: (1 - t) ** 0.9,
         "cosine": lambda t: 0.5 * (1 + jnp.cos(jnp.pi * t)),
         "constant": jnp.ones_like,
+        "late_linear": lambda t: jnp.minimum(1.0, 2 * (1 - t)),
     }
     if name not in shapes:
         raise UserError(f"train.schedule: {name!r} is unknown; choose one of {', '.join(shapes)}")
@@ -37,12 +39,17 @@ def schedule(name: str, *, peak: float, warmup: int = 0) -> Rate:
 
 
 def optimizer(
-    name: str, *, weight_decay: float = 0.0, clip: float = 12.0, momentum: float = 0.99
+    name: str,
+    *,
+    weight_decay: float = 0.0,
+    clip: float = 12.0,
+    momentum: float = 0.99,
+    beta1: float = 0.9,
 ) -> optax.GradientTransformation:
     """`sgd` (Nesterov, L2 in the gradient, as nnU-Net) or `adamw` (decoupled decay), for a rate of 1.
 
-    The step scales what it returns by the schedule's rate. `clip` bounds the global norm of the
-    gradient; 0 leaves it free. Errors: an unknown name.
+    The step scales what it returns by the schedule's rate. `momentum` is of sgd, `beta1` of adamw.
+    `clip` bounds the global norm of the gradient; 0 leaves it free. Errors: an unknown name.
     """
     bound = optax.clip_by_global_norm(clip) if clip > 0 else optax.identity()
     if name == "sgd":
@@ -50,7 +57,7 @@ def optimizer(
             optax.add_decayed_weights(weight_decay), optax.trace(momentum, nesterov=True)
         )
     elif name == "adamw":
-        rule = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(weight_decay))
+        rule = optax.chain(optax.scale_by_adam(beta1), optax.add_decayed_weights(weight_decay))
     else:
         raise UserError(f"train.optimizer: {name!r} is unknown; choose sgd or adamw")
     return optax.chain(bound, rule, optax.scale(-1.0))

@@ -10,6 +10,7 @@ import numpy as np
 from medjax.io.atomic import atomic
 from medjax.train import figures, page
 from medjax.train.page import as_float, score, text
+from medjax.train.sheets import Sheet, sheets_section
 from medjax.train.slices import ReportCase, pictures
 
 __all__ = ["ReportCase", "write_report"]
@@ -28,6 +29,7 @@ def write_report(
     rows: Sequence[Mapping[str, Any]],
     cases: Sequence[ReportCase],
     classes: Sequence[str],
+    sheets: Sequence[Sheet] = (),
 ) -> None:
     """Write the page, whole or not at all; the same input gives the same bytes.
 
@@ -47,6 +49,7 @@ def write_report(
         _scores(metrics),
         _every_case(rows),
         pictures(cases, classes),
+        sheets_section(sheets, classes),
         _timing(results),
         _settings(config, plan, results),
     ]
@@ -171,6 +174,9 @@ def _curves(curves: Sequence[Mapping[str, Any]]) -> str:
         "Loss": smoothed("loss", "training"),
         "Dice": smoothed("dice", "training patches")
         + series("validation_dice", "validation", "dots", 2),
+        "Cycle, L1": smoothed("cycle_target", "target, there and back"),
+        "Error of made images": series("validation_mae", "validation", "dots", 2),
+        "Discriminator": smoothed("d_target", "of the target; 0.25 is guessing"),
         "Learning rate": series("lr", "learning rate", "bold", 1),
         "Patches per second": smoothed("patches_per_second", "training"),
     }

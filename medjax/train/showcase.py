@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from medjax.data.cases import IGNORE, Case
+from medjax.data.cases import IGNORE, Case, Convention
 from medjax.data.prepare import load
 from medjax.infer.predictor import Forward, Predictor, attention_map, suffix
 from medjax.io.files import read
@@ -54,21 +54,46 @@ def showcase(
     folder: Path,
     *,
     spacing: Sequence[float] = (),
+    convention: Convention | None = None,
 ) -> Iterator[ReportCase]:
-    """What the report shows of the best, median and worst case: image, reference, saved prediction."""
+    """What the report shows of the best, median and worst case: image, reference, saved prediction.
+
+    `convention` of the references, where it is not the plan's; their classes go by the plan's names.
+    """
     plan = predictor.plan
+    theirs = convention or plan.labels
     for role, name in best_median_worst(rows).items():
         case = cases[name]
-        scan = load(case, plan.labels, len(plan.channels), spacing=spacing)
+        scan = load(case, theirs, len(plan.channels), spacing=spacing)
         saved, _ = read(folder / f"{name}{suffix(case, scan)}").canonical()
         assert scan.label is not None  # it was scored
         yield ReportCase(
             id=name,
             role=role,
             image=scan.image[..., clearest_channel(scan.image, scan.label)],
-            reference=scan.label,
+            reference=renamed(scan.label, theirs, plan.labels),
             prediction=plan.labels.encode(saved.array),
             spacing=scan.spacing,
             scores={f"{r['class']} dice": r["dice"] for r in rows if r["case"] == name},
             attention=attention_map(look, predictor, scan, name),
         )
+
+
+def renamed(
+    label: UInt8[np.ndarray, "x y z"], theirs: Convention, ours: Convention
+) -> UInt8[np.ndarray, "x y z"]:
+    """Class indices of one convention as those of another, by name; a class it lacks: `paint` of a region.
+
+    Of the regions that hold the class the smallest decides; without one it is background.
+    """
+    if theirs.classes == ours.classes:
+        return label
+    table = np.full(256, 0, np.uint8)
+    table[IGNORE] = IGNORE
+    for index, name in enumerate(theirs.classes):
+        holding = [r for r in theirs.regions if name in r.classes]
+        smallest = min(holding, key=lambda r: len(r.classes), default=None)
+        paint = {r.name: r.paint for r in ours.regions}.get(smallest.name) if smallest else None
+        known = name if name in ours.classes else paint
+        table[index] = ours.classes.index(known) if known else 0
+    return table[label]

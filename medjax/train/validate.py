@@ -1,6 +1,6 @@
 """Validation during training: the Dice over fixed patches of the validation cases."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,19 @@ from jaxtyping import Array, Float
 from medjax.data.patches import patches
 from medjax.data.plan import Plan
 from medjax.losses import segmentation
+from medjax.train.loop import Validate
 from medjax.train.state import State, weights
 
 
 def validator(
     model: Any, folders: Sequence[Path], plan: Plan, *, batches: int, seed: int
-) -> Callable[[State], dict[str, float]] | None:
-    """A function from the state to `{validation_dice, validation_dice/CLASS}`, or None without cases.
+) -> Validate | None:
+    """A function from the state to the mean Dice and `{validation_dice, validation_dice/CLASS}`.
 
-    The same patches every time, half of them around labelled voxels, without augmentation; overlaps
-    and volumes are summed over all patches before the ratio (nnU-Net's pseudo Dice), per class. It
-    judges the running mean of the weights where one is kept. It chooses checkpoints; it is no test
-    score.
+    None without cases. The same patches every time, half of them around labelled voxels, without
+    augmentation; overlaps and volumes are summed over all patches before the ratio (nnU-Net's pseudo
+    Dice), per class. It judges the running mean of the weights where one is kept. It chooses
+    checkpoints; it is no test score.
     """
     if not folders or not batches:
         return None
@@ -52,7 +53,7 @@ def validator(
         axes = (0, 1, 2, 3)
         return jnp.sum(decided * target, axes), jnp.sum(decided, axes) + jnp.sum(target, axes)
 
-    def validate(state: State) -> dict[str, float]:
+    def validate(state: State) -> tuple[float, dict[str, float]]:
         params = jax.device_put(weights(state), jax.devices()[0])
         overlap = np.zeros(len(plan.names))
         volume = np.zeros(len(plan.names))
@@ -63,6 +64,7 @@ def validator(
             volume += np.asarray(found[1])
         dice = 2 * overlap / np.maximum(volume, 1)
         by_class = {f"validation_dice/{n}": float(d) for n, d in zip(plan.names, dice, strict=True)}
-        return {"validation_dice": float(dice.mean()), **by_class}
+        mean = float(dice.mean())
+        return mean, {"validation_dice": mean, **by_class}
 
     return validate

@@ -14,7 +14,7 @@ from medjax.data.augment.intensity import (
     low_resolution,
     noise,
 )
-from medjax.data.augment.noise import normal
+from medjax.ops.noise import normal
 
 KEY = jax.random.key(11)
 

@@ -124,6 +124,14 @@ def test_every_case_comes_once_a_round(folders):
         assert sorted(drawn[number]["case"].tolist()) == [0, 1, 2]
 
 
+def test_groups_take_turns_and_each_shows_every_case_once_a_round(folders):
+    groups = ((0, 2), (1,))
+    data = patches(folders[:3], patch=(4, 4, 4), batch=4, steps=4, seed=0, groups=groups)
+    seen = np.concatenate([data[i]["case"] for i in range(4)])
+    assert seen[1::2].tolist() == [1] * 8
+    assert all(sorted(pair) == [0, 2] for pair in seen[::2].reshape(4, 2).tolist())
+
+
 def test_the_last_share_of_a_batch_holds_foreground(folders):
     drawn = patches(folders, steps=20, patch=(2, 2, 2), batch=4, seed=0, foreground=0.5)
     for number in range(20):

@@ -75,7 +75,7 @@ def test_a_run_leaves_what_the_work_folder_promises(finished):
 
 def test_predictions_lie_on_the_inputs_own_grid(finished, home):
     split = json.loads((finished / "split.json").read_text("utf-8"))
-    (source,) = (home / "medjax" / "phantoms").glob("*/")
+    (source,) = (home / "medjax" / "synthetic").glob("*/")
     for case in split["test"]:
         scan = nib.load(source / case / f"{case}-seg.nii.gz")
         predicted = nib.load(finished / "predictions" / f"{case}.nii.gz")
@@ -112,8 +112,42 @@ def test_a_finished_run_is_judged_again_without_training(finished, run):
     assert json.loads((finished / "results.json").read_text("utf-8"))["metrics"] == scores
 
 
+def test_another_data_set_judges_by_the_names_of_its_regions(finished, home, run, tmp_path):
+    (source,) = (home / "medjax" / "synthetic").glob("*/")
+    split = json.loads((finished / "split.json").read_text("utf-8"))
+    for case in split["test"]:  # the same scans, with the label values of BraTS 2018
+        for path in (source / case).glob("*.nii.gz"):
+            image = nib.load(path)
+            values = np.asarray(image.dataobj)
+            if "seg" in path.name:
+                values = np.where(values == 3, 4, values).astype(np.uint8)
+            folder = tmp_path / "others" / path.parent.name.replace("BraTS-SYN-", "case")
+            folder.mkdir(parents=True, exist_ok=True)
+            modality = {"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair", "seg": "seg"}[
+                path.name[: -len(".nii.gz")].rsplit("-", 1)[1]
+            ]
+            new = nib.Nifti1Image(values, image.affine)
+            nib.save(new, folder / f"{folder.name}_{modality}.nii.gz")
+    own = (finished / "results.json").read_bytes()
+    run("quick", finished, "--mode", "eval", f"--config.eval.root={tmp_path / 'others'}")
+    assert (finished / "results.json").read_bytes() == own
+    judged = json.loads((finished / "eval-others" / "results.json").read_text("utf-8"))
+    assert judged["data"]["name"] == "others"
+    assert judged["metrics"] == json.loads(own)["metrics"]
+    assert "<html" in (finished / "eval-others" / "report.html").read_text("utf-8")
+
+
+def test_a_share_of_fresh_patients_trains_beside_the_cases(run, tmp_path):
+    output = run(
+        "quick", tmp_path, "--config.synth.share=0.5", "--config.train.steps=3",
+        "--config.train.validations=1",
+    )  # fmt: skip
+    assert "step 3/3" in output
+    assert (tmp_path / "results.json").is_file()
+
+
 def test_predict_does_the_good_files_and_names_the_bad_one(finished, home, start, tmp_path):
-    (source,) = (home / "medjax" / "phantoms").glob("*/")
+    (source,) = (home / "medjax" / "synthetic").glob("*/")
     scans = tmp_path / "scans"
     for number in range(3):
         folder = scans / f"patient{number}"

@@ -1,28 +1,38 @@
+import jax
 import numpy as np
 import pytest
 
-from medjax.errors import UserError
 from medjax.sim.signal import (
     CONTRASTS,
-    TISSUES,
+    PRESETS,
+    BalancedSsfp,
     InversionRecovery,
     SpinEcho,
     SpoiledGradientEcho,
-    Tissue,
-    mix,
     null_ti,
     protocols,
     signal_table,
-    tissues,
+    vary_protocols,
 )
+from medjax.sim.tissue import LESION, TISSUES, Tissue, stack, tissues
 
 WATER = Tissue(t1=1000.0, t2=100.0, t2star=50.0, pd=0.8, t1_gd=400.0)
+FIELDS = (1.5, 3.0)
+
+
+def table(field):
+    """Contrast -> tissue -> signal."""
+    sequences = protocols(field)
+    signals = signal_table(stack(tissues(field)), sequences)
+    assert signals.shape == (len(TISSUES), len(sequences))
+    return {c: dict(zip(TISSUES, signals[:, i], strict=True)) for i, c in enumerate(sequences)}
 
 
 def test_spin_echo_limits():
     assert SpinEcho(tr=1e6, te=0.0).signal(WATER) == pytest.approx(0.8)
     assert SpinEcho(tr=1e6, te=100.0).signal(WATER) == pytest.approx(0.8 / np.e)
     assert SpinEcho(tr=1000.0, te=0.0).signal(WATER) == pytest.approx(0.8 * (1 - 1 / np.e))
+    assert SpinEcho(tr=0.0, te=0.0).signal(WATER) == 0
 
 
 def test_gradient_echo_at_90_degrees_is_saturation_recovery():
@@ -42,63 +52,88 @@ def test_inversion_recovery_limits():
     assert InversionRecovery(1e6, 0.0, 1e5).signal(WATER) == pytest.approx(0.8)
     assert InversionRecovery(1e6, 0.0, 0.0).signal(WATER) == pytest.approx(0.8)  # magnitude of -1
     ti = null_ti(WATER.t1, 9000.0)
-    assert InversionRecovery(9000.0, 0.0, ti).signal(WATER) == pytest.approx(0, abs=1e-12)
+    assert InversionRecovery(9000.0, 0.0, ti).signal(WATER) == pytest.approx(0, abs=1e-6)
     assert null_ti(1000.0, 1e6) == pytest.approx(1000 * np.log(2))
+
+
+@pytest.mark.parametrize("angle", [10.0, 45.0, 90.0, 180.0])
+def test_balanced_ssfp_of_fast_pulses(angle):
+    """Its steady state for TR far below T1 and T2 knows their ratio alone."""
+    cosine, ratio = np.cos(np.deg2rad(angle)), WATER.t1 / WATER.t2
+    expected = 0.8 * np.sin(np.deg2rad(angle)) / (1 + cosine + (1 - cosine) * ratio)
+    assert BalancedSsfp(0.1, angle).signal(WATER) == pytest.approx(expected, rel=2e-3, abs=1e-6)
+
+
+def test_balanced_ssfp_has_its_best_angle():
+    ratio = WATER.t1 / WATER.t2
+    best = np.rad2deg(np.arccos((ratio - 1) / (ratio + 1)))
+    top, less, more = (BalancedSsfp(0.5, float(best + d)).signal(WATER) for d in (0, -2, 2))
+    assert top > max(less, more)
+    assert top == pytest.approx(0.8 / 2 / np.sqrt(ratio), rel=0.01)
+    assert BalancedSsfp(5.0, 0.0).signal(WATER) == 0
+
+
+@pytest.mark.parametrize("spoiled", [True, False])
+@pytest.mark.parametrize(("tr", "angle"), [(5.0, 30.0), (18.0, 45.0), (100.0, 90.0)])
+def test_steady_states_are_those_of_blochs_equations(tr, angle, spoiled):
+    """Pulses about x, of alternating sign, and relaxation between them, until nothing changes."""
+    e1, e2, turn = np.exp(-tr / WATER.t1), np.exp(-tr / WATER.t2), np.deg2rad(angle)
+    y, z = 0.0, 1.0
+    for _ in range(3000):
+        turn = -turn
+        y, z = (0.0 if spoiled else e2 * y), 1 + e1 * (z - 1)
+        y, z = np.cos(turn) * y + np.sin(turn) * z, np.cos(turn) * z - np.sin(turn) * y
+    if spoiled:
+        signal, decay = SpoiledGradientEcho(tr, tr / 2, angle).signal(WATER), WATER.t2star
+    else:
+        signal, decay = BalancedSsfp(tr, angle).signal(WATER), WATER.t2
+    assert signal == pytest.approx(0.8 * abs(y) * np.exp(-tr / 2 / decay), rel=1e-4)
 
 
 @pytest.mark.parametrize(("field", "ti"), [(1.5, 1705), (3.0, 2432)])
 def test_flair_nulls_csf_at_the_published_time(field, ti):
-    flair = protocols(field)["FLAIR"]
-    assert flair.ti == pytest.approx(ti, abs=1)
+    assert protocols(field)["FLAIR"].ti == pytest.approx(ti, abs=1)
 
 
-@pytest.mark.parametrize("field", [1.5, 3.0])
+@pytest.mark.parametrize("field", FIELDS)
 def test_contrasts_rank_the_tissues(field):
-    table = signal_table(tissues(field), protocols(field))
-    assert table.shape == (len(TISSUES), len(CONTRASTS))
-    of = {
-        contrast: dict(zip(TISSUES, table[:, c], strict=True))
-        for c, contrast in enumerate(CONTRASTS)
-    }
+    of = table(field)
+    assert tuple(of) == PRESETS
     t1, gd, t2, flair = (of[name] for name in CONTRASTS)
-    assert t1["wm"] > t1["gm"] > t1["csf"]
+    assert t1["fat"] > t1["wm"] > t1["gm"] > t1["csf"]
     assert t1["oedema"] < t1["wm"]
-    assert gd["enhancing"] > gd["wm"] > gd["gm"] > gd["necrosis"]
-    for lesion in TISSUES[3:]:
-        assert t2["csf"] > t2[lesion] > t2["gm"] > t2["wm"]
+    inside = {"csf", "gm", "wm", "vessel", *LESION}
+    assert max(inside, key=gd.__getitem__) == "vessel"
+    assert gd["vessel"] > gd["enhancing"] > gd["wm"] > gd["gm"] > gd["necrosis"]
+    for lesion in LESION:
+        assert t2["csf"] > t2[lesion] > t2["gm"] > t2["wm"] > t2["vessel"]
     assert flair["oedema"] > flair["gm"] > flair["wm"] > flair["csf"]
-    assert flair["csf"] == pytest.approx(0, abs=1e-9)
+    assert flair["csf"] == pytest.approx(0, abs=1e-6)
+    assert of["PD"]["csf"] > of["PD"]["gm"] > of["PD"]["wm"]
+    assert of["bSSFP"]["csf"] > of["bSSFP"]["gm"]  # by T2 / T1
+    assert all(signals["skull"] == 0 for signals in of.values())
 
 
-@pytest.mark.parametrize("field", [1.5, 3.0])
-def test_gadolinium_changes_the_enhancing_tumour_alone(field):
-    table = signal_table(tissues(field), protocols(field))
-    changed = [name for name, row in zip(TISSUES, table, strict=True) if row[0] != row[1]]
-    assert changed == ["enhancing"]
+@pytest.mark.parametrize("field", FIELDS)
+def test_gadolinium_brightens_vessels_and_the_enhancing_tumour_alone(field):
+    before, after = (table(field)[name] for name in ("T1", "T1ce"))
+    assert [name for name in TISSUES if before[name] != after[name]] == ["vessel", "enhancing"]
+    assert all(after[name] > 1.2 * before[name] for name in ("vessel", "enhancing"))
 
 
-@pytest.mark.parametrize("field", [1.5, 3.0])
-def test_tissues_are_physical(field):
-    table = tissues(field)
-    assert tuple(table) == TISSUES
-    for tissue in table.values():
-        assert 0 < tissue.t2star < tissue.t2 < tissue.t1
-        assert 0 < tissue.t1_gd <= tissue.t1
-        assert 0 < tissue.pd <= 1
-
-
-def test_unknown_field_strength():
-    with pytest.raises(UserError, match=r"field=7: .*1\.5 or 3\.0"):
-        tissues(7.0)
-
-
-def test_signals_mix_and_relaxation_times_do_not():
-    table = {name: tissues(3.0)[name] for name in ("csf", "wm")}
-    signals = signal_table(table, protocols(3.0))
-    shares = np.array([[1, 0], [0, 1], [0.5, 0.5], [0, 0]], np.float32).reshape(4, 1, 1, 2)
-    mixed = mix(shares, signals)[:, 0, 0]
-    np.testing.assert_allclose(mixed[:2], signals, rtol=1e-6)
-    np.testing.assert_allclose(mixed[2], signals.mean(axis=0), rtol=1e-6)
-    assert not mixed[3].any()
-    average = Tissue(*np.mean(list(table.values()), axis=0))
-    assert abs(protocols(3.0)["T2"].signal(average) / mixed[2, 2] - 1) > 0.05
+def test_settings_vary_within_their_share_and_keep_their_names():
+    sequences = {name: protocols(1.5)[name] for name in ("T2", "bSSFP", "FLAIR", "T1", "PD")}
+    changes = []
+    for seed in range(40):
+        drawn = vary_protocols(jax.random.key(seed), sequences, 0.1)
+        assert list(drawn) == list(sequences)  # the order of the columns of `signal_table`
+        for name, sequence in sequences.items():
+            assert type(drawn[name]) is type(sequence)
+        changes.append(
+            [v / s for name in sequences for v, s in zip(drawn[name], sequences[name], strict=True)]
+        )
+    changes = np.array(changes)
+    assert (np.abs(changes - 1) <= 0.1 + 1e-6).all()
+    assert (changes.std(axis=0) > 0.03).all()
+    off_diagonal = np.corrcoef(changes.T) - np.eye(changes.shape[1])
+    assert np.abs(off_diagonal).max() < 0.7  # each for itself

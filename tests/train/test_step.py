@@ -150,7 +150,13 @@ def test_the_step_is_compiled_once_whatever_the_horizon():
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("name", ["poly", "cosine", "constant"])
+def test_late_linear_stays_for_half_the_way():
+    rate = optim.schedule("late_linear", peak=2.0)
+    found = [float(rate(jnp.int32(i), jnp.int32(100))) for i in (0, 25, 50, 75, 90, 100)]
+    np.testing.assert_allclose(found, [2.0, 2.0, 2.0, 1.0, 0.4, 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["poly", "cosine", "constant", "late_linear"])
 def test_schedules_rise_to_the_peak_and_end(name):
     rate = optim.schedule(name, peak=2.0, warmup=4)
     values = [float(rate(jnp.int32(i), jnp.int32(100))) for i in range(101)]
@@ -172,12 +178,12 @@ def test_optimizers_go_downhill_as_optax_does(name):
     import optax
 
     rate, decay = 0.1, 0.01
-    ours = optim.optimizer(name, weight_decay=decay, clip=0.0, momentum=0.9)
+    ours = optim.optimizer(name, weight_decay=decay, clip=0.0, momentum=0.9, beta1=0.5)
     theirs = {
         "sgd": optax.chain(
             optax.add_decayed_weights(decay), optax.sgd(rate, momentum=0.9, nesterov=True)
         ),
-        "adamw": optax.adamw(rate, weight_decay=decay),
+        "adamw": optax.adamw(rate, b1=0.5, weight_decay=decay),
     }[name]
     p = q = jnp.array([1.0, -2.0])
     a, b = ours.init(p), theirs.init(q)

@@ -12,10 +12,20 @@ from medjax.data.augment.intensity import (
     low_resolution,
     noise,
 )
+from medjax.data.augment.scanner import scanner
 from medjax.data.augment.spatial import spatial
 from medjax.data.motion import Motion, is_planar, margin
 
-__all__ = ["Augmentation", "Motion", "chain", "default", "intensity", "margin", "spatial"]
+__all__ = [
+    "Augmentation",
+    "Motion",
+    "chain",
+    "default",
+    "intensity",
+    "margin",
+    "scanner",
+    "spatial",
+]
 
 
 def default(
@@ -41,12 +51,14 @@ def default(
     probability_low_resolution: float = 0.25,
     probability_gamma: float = 0.3,
     probability_gamma_inverted: float = 0.1,
+    probability_scanner: float = 0.0,
 ) -> tuple[Augmentation, Motion | None]:
     """nnU-Net's chain for a patch (d, h, w) at `spacing` (mm), and what its loader must know of it.
 
     strength: factor of all probabilities, up to 1 each; 0 leaves the flips alone (and no margin).
     channels: how many channels of the image carry intensities; None for all.
     flips: axes to reverse; None for all that have more than one voxel.
+    probability_scanner: of a fault of an MR scanner in a channel, all kinds alike.
     For the others see `spatial` and `intensity`.
     """
 
@@ -83,6 +95,18 @@ def default(
         gamma(chance(probability_gamma)),
         channels=channels,
     )
+    fault = chance(probability_scanner) / 6
+    faults = scanner(
+        spacing,
+        motion=fault,
+        ghosting=fault,
+        spikes=fault,
+        gibbs=fault,
+        undersampling=fault,
+        thick_slices=fault,
+        channels=channels,
+    )
+    stages = (move, faults, shade) if fault else (move, shade)
     probabilities = (turns, grows, bends if elastic else 0.0)
     crop = margin(patch, spacing, **geometry)
-    return chain(move, shade), Motion(crop, probabilities) if max(probabilities) > 0 else None
+    return chain(*stages), Motion(crop, probabilities) if max(probabilities) > 0 else None

@@ -21,8 +21,8 @@ from medjax.data.augment.chain import (
     random_words,
     uniform,
 )
-from medjax.data.augment.noise import normal
 from medjax.ops import filters
+from medjax.ops.noise import normal
 
 Words = UInt32[Array, "8 c"]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from medjax.data.cases import Convention, Dataset
 from medjax.data.layouts.conventions import CONVENTIONS, HOW_TO_NAME
 from medjax.data.layouts.draft import Draft, chosen, common, judged
-from medjax.data.layouts.listing import extra_files, label_values, stem
+from medjax.data.layouts.listing import extra_files, label_values, stem, suffix
 from medjax.errors import UserError
+from medjax.io.files import RASTER
 
 LOOKED_FOR = "CASE/CASE_{t1,t1ce,t2,flair,seg} or CASE/CASE-{t1n,t1c,t2w,t2f,seg} with .nii.gz"
 CHANNELS = ("t1", "t1ce", "t2", "flair")
@@ -50,7 +51,8 @@ def open_brats(
     selected = chosen(available, wanted, str(root))
     cases, findings = judged(drafts, selected)
     used = [path for found in folders.values() for path in found.values()]
-    findings += extra_files(files, used, LOOKED_FOR)
+    volumes = [path for path in files if suffix(path) not in RASTER]  # a picture is no lost case
+    findings += extra_files(volumes, used, LOOKED_FOR)
     if convention is None:
         convention, reason = _convention(root, files, [case.label for case in cases if case.label])
         assumed.append(f"label convention {convention.name}: {reason}")

@@ -1,0 +1,130 @@
+"""Synthetic patients for training, made while it runs or once beforehand, as prepared cases."""
+
+import functools
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from medjax.data.cache import Cached, open_cached, places, save_cached
+from medjax.data.cases import Convention
+from medjax.data.parents import parent_of
+from medjax.data.plan import Plan
+from medjax.data.prepare import Scan, prepare
+from medjax.data.recipe import VERSION, Patient, Recipe, maker
+from medjax.data.synthetic import CLASSES
+from medjax.errors import UserError
+from medjax.sim.anatomy import Anatomy
+from medjax.space.volume import Volume
+
+TOGETHER = 4  # patients that are drawn from at a time
+FIRST = 1_000_000  # number of the first one: those before are cases in files
+CONTRASTS = {"t1": "T1", "t1n": "T1", "t1ce": "T1ce", "t1c": "T1ce", "t2": "T2", "t2w": "T2"} | {
+    "flair": "FLAIR",
+    "t2f": "FLAIR",
+    "pd": "PD",
+}
+Source = Callable[[int], Cached]
+
+
+def fitted(recipe: Recipe, plan: Plan) -> Recipe:
+    """The recipe with the channels of a plan as its contrasts, in their order.
+
+    Errors name the channel that has no synthetic counterpart.
+    """
+    names = [name.lower() for name in plan.channels]
+    strange = [name for name in names if name not in CONTRASTS]
+    if strange:
+        raise UserError(
+            f"data.channels: {', '.join(strange)} cannot be synthesised (known: "
+            f"{', '.join(CONTRASTS)}); choose others, or set synth.share to 0"
+        )
+    return replace(recipe, contrasts=tuple(CONTRASTS[name] for name in names))
+
+
+def class_indices(convention: Convention) -> np.ndarray:
+    """The class index of a convention for each of `synthetic.CLASSES`, matched by name.
+
+    A convention without necrosis counts it as non-enhancing core. Errors: no such class.
+    """
+    known = list(convention.classes)
+    names = [name if name in known else {"necrosis": "non_enhancing"}.get(name) for name in CLASSES]
+    missing = [wanted for wanted, name in zip(CLASSES, names, strict=True) if name not in known]
+    if missing:
+        raise UserError(
+            f"data.convention: {convention.name} has no class {', '.join(missing)}, which synthetic "
+            "patients have; set synth.share to 0"
+        )
+    return np.array([known.index(str(name)) for name in names], np.uint8)
+
+
+def source(
+    recipe: Recipe,
+    parents: Sequence[Anatomy],
+    plan: Plan,
+    *,
+    seed: int,
+    reuse: int,
+    pool: int = 0,
+    folder: Path | None = None,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Source:
+    """`patient(index)`: the synthetic case that sample `index` of a run is drawn from.
+
+    With `pool` that many patients are made beforehand and kept in `folder`; sample after sample
+    takes the next. Without it every patient is new: `TOGETHER` at a time give the samples in turn,
+    `reuse` each, and are forgotten. Either way a pure function of (seed, index). It is for the
+    threads of one process: JAX cannot share a device with forks of it.
+    """
+    recipe = fitted(recipe, plan)
+    make, classes = maker(recipe), class_indices(plan.labels)
+
+    def prepared(number: int) -> Cached:
+        parent = parents[parent_of(number, parents)]
+        made = make(seed, FIRST + number, parent)
+        return _prepared(made, recipe, plan, classes, f"synthetic {number}")
+
+    if pool:
+        assert folder is not None  # only a pool is kept
+        kept = [folder / _name(recipe, parents, plan, seed, n) for n in range(pool)]
+        missing = [(n, path) for n, path in enumerate(kept) if not path.is_dir()]
+        for n, path in progress(missing) if missing else ():
+            save_cached(prepared(n), path)
+        return lambda index: open_cached(kept[index % pool])
+
+    lock = threading.Lock()
+    made = functools.lru_cache(maxsize=2 * TOGETHER)(prepared)
+
+    def patient(index: int) -> Cached:
+        with lock:  # the other thread may be about to make the same one
+            return made(index // (TOGETHER * reuse) * TOGETHER + index % TOGETHER)
+
+    return patient
+
+
+def _prepared(made: Patient, recipe: Recipe, plan: Plan, classes: np.ndarray, name: str) -> Cached:
+    _, orientation = Volume(made.label, recipe.affine).canonical()
+    spacing = (recipe.spacing, recipe.spacing, recipe.spacing)
+    image = made.image.astype(np.float32)
+    scan = Scan(image, classes[made.label], recipe.affine, spacing, orientation)
+    image, label, _ = prepare(
+        scan,
+        spacing=plan.spacing,
+        axes=plan.axes,
+        coarse_axis=plan.coarse_axis,
+        normalisation=plan.normalisation,
+        name=name,
+    )
+    assert label is not None  # a patient has one
+    return Cached(name, image, label, places(label))
+
+
+def _name(recipe: Recipe, parents: Sequence[Anatomy], plan: Plan, seed: int, number: int) -> str:
+    parent = parents[parent_of(number, parents)].name
+    depends = [VERSION, recipe.facts(), parent, seed, plan.spacing, plan.axes, plan.coarse_axis]
+    text = json.dumps([*depends, plan.normalisation, plan.convention], sort_keys=True)
+    return f"synthetic_{number:05d}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

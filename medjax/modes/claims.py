@@ -1,0 +1,190 @@
+"""`--mode claims`: runs a claim arm by arm and seed by seed, and rewrites CLAIMS.md from the records."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medjax import progress
+from medjax.errors import UserError
+from medjax.modes import experiment, train
+from medjax.modes.defaults import Config
+from medjax.train import claims, results
+from medjax.train.evaluate import read_rows
+
+console = progress.console
+KEPT = ("dice", "hd95")  # scores that a record holds
+BEFORE = "claim.before"  # in a stage: the key that gets the work folder of the stage before
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm with one seed and one fold: ordinary trainings in turn, each in its own work folder."""
+
+    arm: str
+    seed: int
+    fold: int
+    stages: tuple[tuple[Config, Path], ...]
+
+    def __str__(self) -> str:
+        return f"{self.arm}-seed{self.seed}-fold{self.fold}"
+
+
+def main(config: Config, workdir: Path) -> None:
+    """Runs what has no record yet, or goes on with it, then judges all records of all claims.
+
+    Errors before any training: arms of unequal steps, an arm that the claim does not name, a record
+    of another recipe.
+    """
+    if "claim" not in config:
+        raise UserError("config.claim: is missing; give an experiment of experiments/claims")
+    chosen = config.claim
+    rules = claims.read_claims(Path(chosen.rules))
+    if chosen.name not in rules:
+        raise UserError(f"claim.name: {chosen.name!r} is not in {chosen.rules}; add it there first")
+    runs = list_runs(config, workdir, _arms(config, rules[chosen.name]))
+    _check(runs)
+    records = Path(chosen.results, chosen.name)
+    waiting = [run for run in runs if not _recorded(config, run, records)]
+    for number, run in enumerate(waiting, start=1):
+        for stage, (its_config, folder) in enumerate(run.stages, start=1):
+            if not _finished(its_config, folder):
+                console.print(
+                    f"run {number} of {len(waiting)}: {run}, stage {stage} of {len(run.stages)}"
+                )
+                train.main(its_config, folder)
+        made = record(config, run, workdir)
+        results.write_json(records / made.file, asdict(made))
+    claims.write_page(Path(chosen.page), rules, Path(chosen.results))
+    console.print(f"made {records} and {chosen.page}")
+
+
+def _arms(config: Config, rule: claims.Claim) -> list[str]:
+    """The arms to run in the order of the rule: the baseline comes first, a ConfigDict sorts."""
+    for arm in config.claim.arms:
+        if arm not in rule.arms:
+            raise UserError(f"claim.arms.{arm}: is no arm in {config.claim.rules}; add it there")
+    return [arm for arm in rule.arms if arm in config.claim.arms]
+
+
+def list_runs(config: Config, workdir: Path, arms: Sequence[str]) -> list[Run]:
+    """All runs in their order: seed by seed, fold by fold, the arms side by side.
+
+    A stage that an earlier arm runs with the very same config has that arm's folder: it runs once.
+    """
+    chosen = config.claim
+    folders: dict[str, Path] = {}
+    runs = []
+    for seed in chosen.seeds:
+        for fold in chosen.folds:
+            for arm in arms:
+                stages: list[tuple[Config, Path]] = []
+                for number, changes in enumerate(chosen.arms[arm], start=1):
+                    given = {"seed": seed, "data.fold": fold, **changes}
+                    key = given.pop(BEFORE, "train.start_from")
+                    if stages:
+                        given.setdefault(key, str(stages[-1][1]))
+                    made = _stage(config, arm, given)
+                    own = workdir / arm / f"seed-{seed}" / f"fold-{fold}" / f"stage-{number}"
+                    stages.append((made, folders.setdefault(made.to_json_best_effort(), own)))
+                runs.append(Run(arm, seed, fold, tuple(stages)))
+    return runs
+
+
+def _stage(config: Config, arm: str, changes: dict[str, Any]) -> Config:
+    """The ordinary config of one training. Errors name the arm and the key."""
+    made = config.copy_and_resolve_references()
+    with made.unlocked():
+        del made.claim
+    made.mode = "train"
+    try:
+        made.update_from_flattened_dict(changes)
+    except (KeyError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split())[:120]
+        raise UserError(f"claim.arms.{arm}: {text}; see medjax/modes/defaults.py") from error
+    return made
+
+
+def _check(runs: Sequence[Run]) -> None:
+    """What can be wrong in the arms before anything runs."""
+    for run in runs:
+        if not run.stages:
+            raise UserError(f"claim.arms.{run.arm}: has no stage; give at least one, ({{}},)")
+        if any(its_config.train.minutes > 0 for its_config, _ in run.stages):
+            raise UserError("train.minutes: the arms are compared at equal steps; give train.steps")
+    claims.check_steps({run.arm: steps(run) for run in runs})
+
+
+def steps(run: Run) -> int:
+    """The optimiser steps behind the judged weights: a stage that starts anew forgets those before it."""
+    total = 0
+    for config, _ in run.stages:
+        total = config.train.steps + (total if config.train.start_from else 0)
+    return total
+
+
+def recipe(config: Config, arm: str) -> str:
+    """The hash of what an arm does: the same on every machine, for every seed and fold."""
+    base = config.to_dict()
+    for key in ("mode", "seed", "claim"):
+        del base[key]
+    for key in ("root", "cache", "fold"):
+        del base["data"][key]
+    return results.sha256([base, config.claim.arms[arm]])
+
+
+def _recorded(config: Config, run: Run, folder: Path) -> bool:
+    """Whether the run has its record. Errors: one of another recipe."""
+    path = folder / f"{run}.json"
+    if not path.is_file():
+        return False
+    if results.read_json(path)["recipe_sha256"] != recipe(config, run.arm):
+        raise UserError(
+            f"{path}: was made by another recipe; remove it, or give --config.claim.results=DIR"
+        )
+    return True
+
+
+def _finished(config: Config, folder: Path) -> bool:
+    """Whether a stage is trained and judged as its config says. Errors: a run of another config."""
+    if not (folder / "results.json").is_file():
+        return False
+    stored = experiment.claim(config, folder)
+    return stored["eval"] == json.loads(config.eval.to_json_best_effort())
+
+
+def record(config: Config, run: Run, workdir: Path) -> claims.Record:
+    """What is kept of a finished run."""
+    found = [results.read_json(folder / "results.json") for _, folder in run.stages]
+    last = found[-1]
+    scores: dict[str, dict[str, dict[str, float | None]]] = {}
+    for row in read_rows(run.stages[-1][1] / "metrics.csv"):
+        for metric in KEPT:
+            by_case = scores.setdefault(row["class"], {}).setdefault(metric, {})
+            by_case[row["case"]] = row[metric]
+    stages = [
+        {
+            "run": folder.relative_to(workdir).as_posix(),
+            "data": each["data"]["name"],
+            "cases": each["data"]["train"],
+            "steps": each["training"]["steps"],
+            "seconds": each["timing"]["train_seconds"] + each["timing"]["evaluate_seconds"],
+        }
+        for (_, folder), each in zip(run.stages, found, strict=True)
+    ]
+    return claims.Record(
+        claim=config.claim.name,
+        arm=run.arm,
+        seed=run.seed,
+        fold=run.fold,
+        recipe_sha256=recipe(config, run.arm),
+        commit=last["commit"],
+        device=last["device"],
+        versions=last["versions"],
+        data={key: last["data"][key] for key in ("name", "cases", "split_sha256")},
+        steps=steps(run),
+        stages=stages,
+        patients=last["data"]["patients"],
+        scores=scores,
+    )

@@ -1,0 +1,99 @@
+"""What judging a trained run needs: its state, its network as a function of scans, its results.json."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from medjax.data.plan import Plan
+from medjax.errors import UserError
+from medjax.infer.predictor import Predictor, forward
+from medjax.modes import experiment
+from medjax.modes.defaults import Config
+from medjax.modes.experiment import Experiment
+from medjax.nn.unet import UNet
+from medjax.train import checkpoint, results, state
+
+
+def restored(
+    config: Config, workdir: Path, like: state.State
+) -> tuple[state.State, dict[str, Any]]:
+    """State and facts of the checkpoint that `eval.checkpoint` names. Errors: none, or of another model."""
+    which = config.eval.checkpoint
+    if which not in ("last", "best"):
+        raise UserError(f"eval.checkpoint: {which!r} is unknown; choose last or best")
+    with checkpoint.manager(workdir / "checkpoints") as saved:
+        at = saved.best_step() if which == "best" else None
+        found, facts = checkpoint.restore(saved, like, at)
+    return found, {**facts, "step": int(found.step)}
+
+
+def load_weights(config: Config, plan: Plan, workdir: Path) -> tuple[UNet, Any, dict[str, Any]]:
+    """Model, weights and facts of a segmenter's checkpoint. Errors: none there, or of another model."""
+    model = experiment.build_model(config, plan)
+    rule = experiment.build_optimizer(config)
+    params = experiment.init_params(model, plan, config.seed)
+    like = state.create(params, rule, horizon=0, ema=config.train.ema)
+    found, facts = restored(config, workdir, like)
+    return model, state.weights(found), facts
+
+
+def mirror_axes(config: Config, plan: Plan) -> tuple[int, ...]:
+    """Axes to mirror at prediction: those that training flipped."""
+    if not (config.eval.mirror and config.augment.flips):
+        return ()
+    return tuple(axis for axis in range(3) if plan.patch[axis] > 1)
+
+
+def build_predictor(config: Config, plan: Plan, model: UNet, params: Any) -> Predictor:
+    """The trained model as a function of scans."""
+    tiles = config.eval.tiles or max(2, jax.device_count())
+    return Predictor(
+        forward=forward(model, params, exclusive=plan.exclusive, tiles=tiles),
+        plan=plan,
+        overlap=config.eval.overlap,
+        tiles=tiles,
+        mirror_axes=mirror_axes(config, plan),
+    )
+
+
+def frame(
+    run: Experiment,
+    stored: dict[str, Any],
+    facts: dict[str, Any],
+    metrics: dict[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """The content of results.json that every paradigm has; `seconds` is what judging took."""
+    plan, parts = run.plan, run.split
+    step = facts.get("step_seconds")
+    return {
+        "experiment": run.config.name,
+        "commit": results.commit(),
+        "config_sha256": results.sha256(stored),
+        "seed": run.config.seed,
+        "device": results.device(),
+        "versions": results.versions(),
+        "data": {
+            "name": run.dataset.name,
+            "layout": run.dataset.layout,
+            "cases": len(run.dataset.cases),
+            "train": len(parts.train),
+            "validation": len(parts.validation),
+            "test": len(parts.test),
+            "patients": {case.id: case.patient for case in run.cases(parts.test)},
+            "split_sha256": parts.sha256(),
+            "assumed": plan.assumed,
+        },
+        "metrics": metrics,
+        "training": {"steps": facts["step"], "nonfinite": len(facts["nonfinite"])},
+        "timing": {
+            "compile_seconds": facts["compile_seconds"],
+            "train_seconds": facts["train_seconds"],
+            "steps": facts["step"],
+            "step_seconds_median": step,
+            "patches_per_second": plan.batch / step if step else None,
+            "evaluate_seconds": seconds,
+            "peak_memory_gb": results.peak_memory_gb(),
+        },
+    }

@@ -1,0 +1,180 @@
+"""An examination: what a scanner makes of a body, by MR physics or with contrasts at random."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from medjax.ops.filters import gaussian_blur
+from medjax.sim import kspace, receiver
+from medjax.sim.fields import smooth_noise
+from medjax.sim.signal import SpinEcho, protocols, signal_table, vary_protocols
+from medjax.sim.tissue import HEAD, TISSUES, stack, tissues, vary
+
+FAULTS = ("none", "motion", "ghosting", "spikes", "gibbs")
+GRAIN = 3.0  # mm
+
+
+class Look(NamedTuple):
+    """What is drawn for one examination: per contrast (c), per tissue (t) and contrast.
+
+    `signals` with the brightest normal tissue at 1 (of each contrast); `texture` the relative
+    standard deviation within a tissue; `bias` the logarithm's half span; `noise` relative to 1;
+    `blur` mm, standard deviation of what interpolation takes; `thickness` mm along `slices`, an axis;
+    `fault` indexes `FAULTS`, of strength `degrees`; `scale` brings 1 to the units of a file.
+    """
+
+    signals: Float[Array, "t c"]
+    texture: Float[Array, "t c"]
+    bias: Float[Array, " c"]
+    noise: Float[Array, " c"]
+    blur: Float[Array, " c"]
+    thickness: Float[Array, " c"]
+    slices: Array
+    fault: Array
+    degrees: Float[Array, " c"]
+    scale: Float[Array, " c"]
+
+
+def draw_physics(
+    key: Array, contrasts: Sequence[str], *, fields: Sequence[float], faults: float = 0.1
+) -> tuple[Look, dict[str, Any]]:
+    """An examination at one of the `fields` (1.5, 3.0), and its tissue table and protocols.
+
+    Tissues and settings vary; half of the T1-weighted scans are spin echoes. With probability
+    `faults` a scan shows one of the faults of k-space.
+    """
+    field_key, tissue_key, rim_key, protocol_key, echo_key, look_key = jax.random.split(key, 6)
+    choice = jax.random.randint(field_key, (), 0, len(fields))
+
+    def at(options: Sequence[Any]) -> Any:
+        return jax.tree.map(lambda *v: jnp.stack([jnp.asarray(x) for x in v])[choice], *options)
+
+    tissue = vary(tissue_key, at([stack(tissues(field)) for field in fields]), normal=0.06)
+    # The published T1 of an enhancing rim is a mean: its brightest parts go down to a little over half of it.
+    rim = jax.random.uniform(rim_key, minval=0.6, maxval=1.1)
+    place = TISSUES.index("enhancing")
+    tissue = tissue._replace(t1_gd=jnp.asarray(tissue.t1_gd).at[place].multiply(rim))
+    chosen = {name: at([protocols(field)[name] for field in fields]) for name in contrasts}
+    chosen = vary_protocols(protocol_key, chosen)
+    signals = signal_table(tissue, chosen)
+    spin_echo = {name: SpinEcho(600.0, 14.0) for name in contrasts if name in ("T1", "T1ce")}
+    echo = jax.random.bernoulli(echo_key)
+    other = vary_protocols(protocol_key, spin_echo)
+    if other:
+        both = signal_table(tissue, {**chosen, **other})
+        signals = jnp.where(echo, both, signals)
+    drawn = {
+        "field": jnp.array(fields)[choice],
+        "tissue": tissue._asdict(),
+        "protocols": {name: protocol._asdict() for name, protocol in chosen.items()},
+        "spin_echo_t1": echo,
+        "spin_echo_protocols": {name: protocol._asdict() for name, protocol in other.items()},
+    }
+    brightest = signals[:3].max(axis=0)
+    sliced = jnp.array([0.3 if name.startswith("T1") else 0.8 for name in contrasts])
+    return _receiver(look_key, signals / brightest[None], 0.03, faults, sliced), drawn
+
+
+def draw_random(
+    key: Array, contrasts: Sequence[str], *, faults: float = 0.1
+) -> tuple[Look, dict[str, Any]]:
+    """An examination of contrasts that no physics gave: as in SynthSeg (Billot et al., 2023).
+
+    Every tissue has a mean of 25 to 225 and a standard deviation of 5 to 25 at random, here in
+    units of 225, in each contrast by itself.
+    """
+    mean_key, spread_key, look_key = jax.random.split(key, 3)
+    size = (len(TISSUES), len(contrasts))
+    means = jax.random.uniform(mean_key, size, minval=25, maxval=225)
+    spreads = jax.random.uniform(spread_key, size, minval=5, maxval=25)
+    look = _receiver(look_key, means / 225, 0.0, faults, 0.5)
+    return look._replace(texture=spreads / means), {}
+
+
+def _receiver(
+    key: Array, signals: Array, texture: float, faults: float, sliced: Array | float
+) -> Look:
+    keys = iter(jax.random.split(key, 16))
+    count = signals.shape[1]
+
+    def uniform(low: float, high: float, shape: tuple[int, ...] = (count,)) -> Array:
+        return jax.random.uniform(next(keys), shape, minval=low, maxval=high)
+
+    lesion = jnp.where(jnp.arange(len(TISSUES)) < len(HEAD), 1.0, 2.5)[:, None]
+    thick = uniform(0, 1) < sliced
+    faulty = uniform(0, 1) < faults
+    return Look(
+        signals=signals,
+        texture=texture * lesion * uniform(0.5, 1.5, signals.shape),
+        bias=uniform(0.02, 0.2),
+        noise=uniform(0.005, 0.03),
+        blur=uniform(0.2, 0.9),
+        thickness=jnp.where(thick, uniform(2.0, 6.0), 0.0),
+        slices=jax.random.randint(next(keys), (count,), 0, 3),
+        fault=faulty * (1 + jnp.floor(uniform(0, len(FAULTS) - 1))).astype(jnp.int32),
+        degrees=uniform(0.5, 3.0),
+        scale=jnp.exp(uniform(6.0, 7.4)),
+    )
+
+
+def scan(
+    key: Array, shares: Float[Array, "x y z t"], look: Look, *, spacing: float
+) -> Float[Array, "x y z c"]:
+    """The magnitude images of a body, in the units of `look.scale`.
+
+    Signals are mixed by the shares of the tissues, with grain; then come the coil's gain, a fault of
+    k-space where one was drawn, Rician noise, thick slices, and the blur of a registration. T1 scans
+    are thick less often than others, as they are mostly acquired in 3-D.
+    """
+    images = []
+    for c in range(look.signals.shape[1]):
+        grain_key, bias_key, fault_key, noise_key, key = jax.random.split(key, 5)
+        mean = jnp.tensordot(shares, look.signals[:, c], 1)
+        spread = jnp.tensordot(shares, look.signals[:, c] * look.texture[:, c], 1)
+        image = mean + spread * _grain(grain_key, shares.shape[:3], spacing)
+        image = jnp.maximum(image, 0)
+        image = receiver.bias_field(bias_key, image, strength=look.bias[c], spacing=(spacing,) * 3)
+        image = lax.switch(look.fault[c], _faults(fault_key, spacing, look.degrees[c]), image)
+        # The noise is that of a slice, which averages what the voxels of this grid have.
+        averaged = jnp.sqrt(jnp.maximum(look.thickness[c] / spacing, 1))
+        image = receiver.rician(noise_key, image, look.noise[c] * averaged)
+        image = lax.switch(look.slices[c], _slicers(spacing), image, look.thickness[c])
+        sigma = jnp.full((3, 1), look.blur[c] / spacing)
+        image = gaussian_blur(image[..., None], sigma, radius=2)[..., 0]
+        images.append(image * look.scale[c])
+    return jnp.stack(images, axis=-1)
+
+
+def _grain(key: Array, shape: Sequence[int], spacing: float) -> Float[Array, "x y z"]:
+    """Tissue is uneven over some mm and over some more."""
+    fine_key, coarse_key = jax.random.split(key)
+    fine = smooth_noise(fine_key, shape, spacing, GRAIN)[0]
+    return 0.8 * fine + 0.6 * smooth_noise(coarse_key, shape, spacing, 4 * GRAIN)[0]
+
+
+def _slicers(spacing: float) -> list[Any]:
+    """Thick slices along each axis."""
+
+    def along(axis: int) -> Any:
+        return lambda image, thickness: receiver.thick_slices(
+            image, axis=axis, thickness=thickness, spacing=spacing
+        )
+
+    return [along(axis) for axis in range(3)]
+
+
+def _faults(key: Array, spacing: float, degrees: Array) -> list[Any]:
+    """One function a fault, in the order of `FAULTS`; phases are encoded along y."""
+    return [
+        lambda v: v,
+        lambda v: kspace.motion(
+            key, v, axis=1, degrees=degrees, mm=degrees, spacing=(spacing,) * 3
+        ),
+        lambda v: kspace.ghosting(key, v, axis=1, ghosts=2, strength=degrees / 10),
+        lambda v: kspace.spikes(key, v, count=2, strength=degrees / 20),
+        lambda v: jnp.abs(kspace.gibbs(v, keep=0.6)),
+    ]

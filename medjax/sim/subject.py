@@ -1,0 +1,159 @@
+"""One synthetic subject, compiled: a parent bent to a new head, a tumour, four MR contrasts."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from medjax.ops.sampling import Coordinates, centred_grid
+from medjax.sim.anatomy import Anatomy
+from medjax.sim.fields import smooth_noise
+from medjax.sim.mass import push
+from medjax.sim.scan import draw_physics, draw_random, scan
+from medjax.sim.shape import draw_deformation, grid_shape, parent_points, read_field
+from medjax.sim.signal import CONTRASTS
+from medjax.sim.tissue import HEAD
+from medjax.sim.tumour import CSF, GM, STEP, WM, draw_tumour, grow_in, paint
+from medjax.sim.vessels import vessels
+
+LARGEST = 1500.0  # ml: the heads of a larger brain, as templates have, are this large in the mean
+VESSEL = HEAD.index("vessel")
+YOUNGEST = 0.6  # share of fluid in a voxel that counts as tissue
+STRIP = 1.0  # mm: how much more or less than the brain a skull-stripped image keeps
+
+
+class Body(NamedTuple):
+    """What there is to scan: `shares` of `TISSUES`, sum 1 inside and 0 outside; BraTS `label`s;
+    `depth` mm below the surface of the brain; all that was `drawn`."""
+
+    shares: Float[Array, "x y z tissues"]
+    label: UInt8[Array, "x y z"]
+    depth: Float[Array, "x y z"]
+    drawn: dict[str, Any]
+
+
+def make_body(
+    key: Array, parent: Anatomy, *, shape: Sequence[int], spacing: float, necrotic: bool = True
+) -> Body:
+    """A head with a tumour on an isotropic grid around the centre of the parent's brain."""
+    shape_key, youth_key, blood_key, tumour_key, grow_key, paint_key = jax.random.split(key, 6)
+    extent = parent.depth.shape
+    youth = jax.random.uniform(youth_key, minval=0.0, maxval=YOUNGEST)
+    size = jnp.maximum(1.0, jnp.cbrt((jnp.asarray(parent.depth) > 0).sum() / 1000 / LARGEST))
+    deformation = draw_deformation(shape_key, extent, size=size)
+    tumour = draw_tumour(tumour_key, necrotic=necrotic)
+
+    coarse = grid_shape(extent, STEP)
+    grid = [STEP * axis for axis in centred_grid(coarse)]
+    healthy = parent_points(deformation, (grid[0], grid[1], grid[2]))
+    grown = grow_in(grow_key, tumour, fuller(_read(parent.shares, healthy), youth), healthy[0])
+    # From here on the tissue is where the tumour has pushed it, and the skull where it was.
+    moved = push(grown.living + grown.dead, spacing=STEP, most=tumour.push)
+    before = (grid[0] - moved[..., 0], grid[1] - moved[..., 1], grid[2] - moved[..., 2])
+    moves = jnp.stack([*before, *parent_points(deformation, before), *healthy], axis=-1)
+    moves = moves - jnp.stack(jnp.broadcast_arrays(*grid * 3), axis=-1)
+
+    fine = [spacing * axis for axis in centred_grid(shape)] * 3
+    moves = _finer(moves, shape, spacing)
+    points = [fine[axis] + moves[..., axis] for axis in range(9)]
+    shares = _read(parent.shares, (points[3], points[4], points[5]))
+    # Read above 0, as the maps count as 0 beyond their border.
+    depth = _read(parent.depth[..., None] + 12, (points[6], points[7], points[8]))[..., 0] - 12
+    fluid = jnp.where(depth > 0, jnp.clip(1 - shares.sum(axis=-1), 0, 1), 0)
+    shares = fuller(shares.at[..., CSF].add(fluid), youth)
+    blood = vessels(blood_key, depth, shares[..., CSF], spacing) * (shares.sum(axis=-1) > 0.5)
+    shares = (shares * (1 - blood)[..., None]).at[..., VESSEL].add(blood)
+    cells = jnp.stack([grown.living, grown.dead, grown.fluid, grown.room], axis=-1)
+    cells = read_field(cells, (points[0], points[1], points[2]), STEP)
+    cells = cells[..., :3] / jnp.maximum(cells[..., 3:], 0.1)  # no fading towards the walls
+    painted, label = paint(paint_key, tumour, cells, shares, spacing)
+    drawn = {
+        "deformation": deformation._asdict(),
+        "youth": youth,
+        "tumour": tumour._asdict() | {"site_mm": grown.site, "days": grown.days},
+    }
+    return Body(painted, label, depth, drawn)
+
+
+def fuller(
+    shares: Float[Array, "x y z tissues"], youth: Float[Array, ""] | float
+) -> Float[Array, "x y z tissues"]:
+    """Folds narrower: fluid that fills no more than a share `youth` (below 1) of a voxel is tissue.
+
+    The other fluid loses as much in proportion, so that 1 stays 1 and sums are kept; grey and white
+    matter share the place. Label maps are mostly of old brains, whose folds are wide.
+    """
+    fluid = jnp.maximum(shares[..., CSF] - youth, 0) / (1 - youth)
+    solid = shares[..., GM] + shares[..., WM]
+    fluid = jnp.where(solid > 1e-3, fluid, shares[..., CSF])
+    gain = 1 + (shares[..., CSF] - fluid) / jnp.maximum(solid, 1e-3)
+    rest = shares.at[..., GM].multiply(gain).at[..., WM].multiply(gain)
+    return rest.at[..., CSF].set(fluid)
+
+
+def _read(maps: Any, points: Coordinates) -> Float[Array, "p q r c"]:
+    """The parent's maps at points in mm from its centre."""
+    return read_field(jnp.asarray(maps), points, 1.0)
+
+
+def _finer(
+    field: Float[Array, "x y z c"], shape: Sequence[int], spacing: float
+) -> Float[Array, "p q r c"]:
+    """A smooth field on nodes `STEP` mm apart at the voxels of a finer grid with the same centre."""
+    for axis, size in enumerate(shape):
+        nodes = field.shape[axis]
+        place = (np.arange(size) - (size - 1) / 2) * spacing / STEP + (nodes - 1) / 2
+        place = np.clip(place, 0, nodes - 1)[:, None]
+        matrix = np.maximum(1 - np.abs(place - np.arange(nodes)), 0).astype(np.float32)
+        field = jnp.moveaxis(jnp.tensordot(matrix, field, (1, axis)), 0, axis)
+    return field
+
+
+class Subject(NamedTuple):
+    """A patient as a file holds it: `image` 0 outside the brain and only there (unless with head),
+    `label` by BraTS 2023, and all that was `drawn`."""
+
+    image: Float[Array, "x y z c"]
+    label: UInt8[Array, "x y z"]
+    drawn: dict[str, Any]
+
+
+def make_subject(
+    key: Array,
+    parent: Anatomy,
+    *,
+    shape: Sequence[int],
+    spacing: float,
+    contrasts: Sequence[str] = CONTRASTS,
+    fields: Sequence[float] = (1.5, 3.0),
+    faults: float = 0.1,
+    necrotic: bool = True,
+    randomised: bool = False,
+    head: bool = False,
+) -> Subject:
+    """One patient: a function of the key and the parent, the same bits for the same arguments.
+
+    `shape` voxels of `spacing` mm around the centre of the brain; `contrasts` of `signal.PRESETS`;
+    `fields` the strengths to draw from; `faults` the chance of an artefact in each image; `necrotic`
+    two species, else one; `randomised` contrasts as in SynthSeg, not of physics; `head` keeps what
+    lies around the brain.
+    """
+    body_key, look_key, scan_key, strip_key = jax.random.split(key, 4)
+    body = make_body(body_key, parent, shape=shape, spacing=spacing, necrotic=necrotic)
+    if randomised:
+        look, drawn = draw_random(look_key, contrasts, faults=faults)
+    else:
+        look, drawn = draw_physics(look_key, contrasts, fields=fields, faults=faults)
+    image = scan(scan_key, body.shares, look, spacing=spacing)
+    drawn = {**body.drawn, "scan": look._asdict() | drawn}
+    if head:
+        return Subject(jnp.rint(image), body.label, drawn)
+    mean_key, rough_key = jax.random.split(strip_key)
+    strip = jax.random.uniform(mean_key, minval=-STRIP, maxval=STRIP)
+    rough = smooth_noise(rough_key, shape, spacing, 15.0)[0]
+    kept = (body.depth > strip + 0.5 * rough) & (body.shares.sum(axis=-1) > 0.3)
+    image = jnp.where(kept[..., None], jnp.maximum(jnp.rint(image), 1), 0)
+    return Subject(image, jnp.where(kept, body.label, 0), drawn | {"strip_mm": strip})

@@ -1,0 +1,270 @@
+"""From the records of a claim's runs to its verdict and to CLAIMS.md: a function of those files alone."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from jaxtyping import Float
+
+from medjax.errors import UserError
+from medjax.io.atomic import atomic
+from medjax.metrics.statistics import Interval, two_level_bootstrap
+from medjax.train.results import read_json
+
+Scores = Mapping[tuple[int, str], float]  # by seed and patient
+INTRODUCTION = """\
+# Claims
+
+Written by `--mode claims` from the records in `experiments/claims/results`; not to be edited. What
+decides was fixed in `experiments/claims/claims.yaml` before the first run.
+"""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An entry of claims.yaml.
+
+    A patient's score is `metric` (more is better) of `structure`, averaged over the patient's scans;
+    `both_empty` where it is undefined, as the structure is neither there nor found. Each arm is
+    compared with the arm `baseline`; the verdict on the arm `decides` is the claim's.
+    """
+
+    claim: str
+    source: str
+    command: str
+    metric: str
+    structure: str
+    both_empty: float
+    baseline: str
+    decides: str
+    arms: dict[str, str]
+    seeds: int
+    level: float
+    no_effect: float
+    target: float
+    rule: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run of a claim, a JSON file: an arm with one seed and one fold. It holds no path of a machine.
+
+    `recipe_sha256` is the same for all runs of an arm; `steps` the optimiser steps behind the judged
+    weights; `stages` its trainings ({run, data, cases, steps, seconds}: arms may share one); `data` the
+    set that it was judged on (name, cases, split_sha256); `patients` the patient of each test case;
+    `scores[structure][metric][case]`, None where undefined.
+    """
+
+    claim: str
+    arm: str
+    seed: int
+    fold: int
+    recipe_sha256: str
+    commit: str
+    device: str
+    versions: dict[str, str]
+    data: dict[str, Any]
+    steps: int
+    stages: list[dict[str, Any]]
+    patients: dict[str, str]
+    scores: dict[str, dict[str, dict[str, float | None]]]
+
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return f"{self.arm}-seed{self.seed}-fold{self.fold}.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out of one arm: mean score and effect, None before a run; the baseline has no effect."""
+
+    arm: str
+    seeds: int
+    patients: int
+    mean: float | None
+    effect: Interval | None
+    verdict: str | None
+
+
+def read_claims(path: Path) -> dict[str, Claim]:
+    """The claims of a claims.yaml by name. Errors name the file and what is wrong in it."""
+    try:
+        claims = {k: Claim(**v) for k, v in yaml.safe_load(path.read_text("utf-8")).items()}
+    except (OSError, yaml.YAMLError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}; correct the file") from error
+    for name, claim in claims.items():
+        if not {claim.baseline} < {claim.baseline, claim.decides} <= claim.arms.keys():
+            raise UserError(f"{path}: {name}: baseline and decides must be two of its arms")
+    return claims
+
+
+def read_records(folder: Path) -> list[Record]:
+    """The records of one claim, by file name; none where the folder is not there. Errors name the file."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(Record(**read_json(path)))
+        except TypeError as error:
+            raise UserError(f"{path}: is no record ({error}); remove it and run again") from error
+    return found
+
+
+def check_steps(steps: Mapping[str, int]) -> None:
+    """Raises `UserError` unless all arms have the same number of optimiser steps."""
+    if len(set(steps.values())) > 1:
+        listed = ", ".join(f"{arm} {number}" for arm, number in steps.items())
+        raise UserError(f"claim.arms: optimiser steps differ ({listed}); make their totals equal")
+
+
+def verdict(effect: Interval | None, seeds: int, claim: Claim) -> str:
+    """The rule of the claim, applied; an interval that touches `no_effect` includes it."""
+    if effect is None or seeds < claim.seeds:
+        return "incomplete"
+    if effect.low > claim.no_effect:
+        return "reproduced" if effect.mean >= claim.target else "direction only"
+    return "contradicted" if effect.high < claim.no_effect else "not reproduced"
+
+
+def judge(claim: Claim, records: Sequence[Record]) -> list[Outcome]:
+    """One outcome an arm, in the order of the claim.
+
+    Errors: runs that cannot be compared: an arm that is not the claim's, other steps, another data
+    set, an arm made by two recipes, a seed, fold or case that an arm has and the baseline lacks or
+    the other way round.
+    """
+    _check(claim, records)
+    scores = {arm: _scores(claim, [r for r in records if r.arm == arm]) for arm in claim.arms}
+    outcomes = []
+    for arm, ours in scores.items():
+        seeds, patients = (len({key[axis] for key in ours}) for axis in (0, 1))
+        mean = float(np.mean(list(ours.values()))) if ours else None
+        effect = result = None
+        if arm != claim.baseline:
+            if ours:
+                values = _differences(ours, scores[claim.baseline])
+                effect = two_level_bootstrap(values, level=claim.level)
+            result = verdict(effect, seeds, claim)
+        outcomes.append(Outcome(arm, seeds, patients, mean, effect, result))
+    return outcomes
+
+
+def _check(claim: Claim, records: Sequence[Record]) -> None:
+    cases: dict[str, set[tuple[int, int, str]]] = {arm: set() for arm in claim.arms}
+    recipes: dict[str, str] = {}
+    for record in records:
+        where = f"{record.claim}/{record.file}"
+        if record.arm not in cases:
+            raise UserError(f"{where}: is of no arm of the claim; remove it or add the arm")
+        if recipes.setdefault(record.arm, record.recipe_sha256) != record.recipe_sha256:
+            raise UserError(f"{where}: was made by another recipe than its arm's; run it again")
+        if record.data["name"] != records[0].data["name"]:
+            raise UserError(f"{where}: was judged on another data set; run all arms on one")
+        cases[record.arm] |= {(record.seed, record.fold, case) for case in record.patients}
+    check_steps({record.arm: record.steps for record in records})
+    for arm, found in cases.items():
+        alone = sorted(found ^ cases[claim.baseline])
+        if found and alone:
+            seed, fold, case = alone[0]
+            raise UserError(
+                f"{records[0].claim}: {arm} and {claim.baseline} are not paired: seed {seed}, fold "
+                f"{fold}, case {case} is in one of them alone; run the claim to its end"
+            )
+
+
+def _scores(claim: Claim, records: Sequence[Record]) -> Scores:
+    """The score of each seed and patient, the mean over the patient's scans."""
+    scans: dict[tuple[int, str], list[float]] = {}
+    for record in records:
+        scores = record.scores.get(claim.structure, {}).get(claim.metric)
+        if scores is None:
+            raise UserError(
+                f"{record.claim}/{record.file}: has no {claim.metric} of {claim.structure}; "
+                "correct claims.yaml, or run it again"
+            )
+        for case, score in scores.items():
+            key = record.seed, record.patients[case]
+            scans.setdefault(key, []).append(claim.both_empty if score is None else score)
+    return {key: float(np.mean(values)) for key, values in scans.items()}
+
+
+def _differences(ours: Scores, theirs: Scores) -> Float[np.ndarray, "seeds patients"]:
+    """Ours - theirs; nan where a seed did not test a patient."""
+    seeds, patients = (sorted({key[axis] for key in ours}) for axis in (0, 1))
+    made = np.full((len(seeds), len(patients)), np.nan)
+    for seed, patient in ours:
+        here = ours[seed, patient] - theirs[seed, patient]
+        made[seeds.index(seed), patients.index(patient)] = here
+    return made
+
+
+def summary(claims: Mapping[str, Claim], judged: Mapping[str, Sequence[Outcome]]) -> str:
+    """One line a claim, as a markdown table."""
+    rows = [("claim", "effect reported", "effect measured here [interval]", "verdict")]
+    for name, claim in claims.items():
+        found = next(o for o in judged[name] if o.arm == claim.decides)
+        reported = f"{claim.target:+g} {claim.metric} {claim.structure}"
+        rows.append((claim.claim, reported, _effect(found.effect), found.verdict or ""))
+    return _table(rows)
+
+
+def page(claims: Mapping[str, Claim], records: Mapping[str, Sequence[Record]]) -> str:
+    """CLAIMS.md: the summary, then each claim with its arms. The same records give the same text."""
+    judged = {name: judge(claim, records[name]) for name, claim in claims.items()}
+    parts = [INTRODUCTION, summary(claims, judged)]
+    for name, claim in claims.items():
+        parts += [f"## {name}\n", "".join(f"- {line}\n" for line in _facts(claim, records[name]))]
+        rows = [("arm", "trains on", "seeds", "patients", "mean", "effect [interval]", "verdict")]
+        for o in judged[name]:
+            mean = "" if o.mean is None else f"{o.mean:.3f}"
+            counts = (str(o.seeds), str(o.patients))
+            rows.append(
+                (o.arm, claim.arms[o.arm], *counts, mean, _effect(o.effect), o.verdict or "")
+            )
+        parts.append(_table(rows))
+    return "\n".join(parts)
+
+
+def write_page(path: Path, claims: Mapping[str, Claim], results: Path) -> None:
+    """Writes CLAIMS.md whole or not at all, from `results/CLAIM/*.json`."""
+    text = page(claims, {name: read_records(results / name) for name in claims})
+    with atomic(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def _facts(claim: Claim, records: Sequence[Record]) -> Iterator[str]:
+    yield f"Claim: {claim.claim}"
+    yield f"Source: {claim.source}"
+    yield f"Rule: {claim.rule}"
+    yield f"Command: `{claim.command}`"
+    if not records:
+        yield "No run yet."
+        return
+    data, stages = records[0].data, {s["run"]: s["seconds"] for r in records for s in r.stages}
+    yield f"Data: {data['name']}, {data['cases']} cases; {records[0].steps} optimiser steps in each arm"
+    yield f"Seeds: {_listed(r.seed for r in records)}; folds: {_listed(r.fold for r in records)}"
+    yield f"Device: {_listed(r.device for r in records)}"
+    yield f"Commit (+: changed since): {_listed(_short(r.commit) for r in records)}"
+    yield f"Time: {sum(stages.values()) / 60:.0f} minutes; trainings: {len(stages)}"
+
+
+def _short(commit: str) -> str:
+    return commit[:12] + "+" * commit.endswith("+") or "unknown"
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(map(str, sorted(set(values))))
+
+
+def _effect(effect: Interval | None) -> str:
+    if effect is None:
+        return ""
+    return f"{effect.mean:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}]"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,0 +1,319 @@
+"""Running a claim: which trainings, in which order, each once; and `train.start_from`, on which it rests."""
+
+import json
+from pathlib import Path
+
+import jax
+import nibabel as nib
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from medjax import cli
+from medjax.errors import UserError
+from medjax.modes import claims, train
+from medjax.modes.claims import recipe, steps
+from medjax.modes.defaults import defaults
+
+CLAIMS = Path(__file__).parents[2] / "experiments" / "claims"
+RULES = """
+tiny:
+  {claim: Pre-training helps., source: An article., command: python launch.py, metric: dice,
+   structure: tumour, both_empty: 1.0, baseline: plain, decides: tuned, seeds: 2, level: 0.95,
+   arms: {plain: two stages, tuned: the same start and another end}, no_effect: 0.0, target: 0.1,
+   rule: A rule.}
+"""
+FIRST = {"train.steps": 12}  # enough for a running mean that differs from the weights
+ARMS = {
+    "plain": (FIRST, {"train.steps": 2}),
+    "tuned": (FIRST, {"train.steps": 2, "train.learning_rate": 0.0}),
+}
+
+
+def make_scans(root, channel="T1"):
+    """Six cases of nnU-Net's layout: a bright ball in noise."""
+    rng = np.random.default_rng(0)
+    for folder in ("imagesTr", "labelsTr"):
+        (root / folder).mkdir(parents=True)
+    for number in range(6):
+        grid = np.stack(np.meshgrid(*[np.arange(16.0)] * 3, indexing="ij"), -1)
+        ball = np.linalg.norm(grid - rng.uniform(6, 10, 3), axis=-1) < 4
+        image = rng.normal(0, 0.3, ball.shape) + ball
+        name = f"case{number}"
+        nib.Nifti1Image(image.astype(np.float32), np.eye(4)).to_filename(
+            root / "imagesTr" / f"{name}_0000.nii.gz"
+        )
+        nib.Nifti1Image(ball.astype(np.uint8), np.eye(4)).to_filename(
+            root / "labelsTr" / f"{name}.nii.gz"
+        )
+    description = {
+        "channel_names": {"0": channel},
+        "labels": {"background": 0, "tumour": 1},
+        "numTraining": 6,
+        "file_ending": ".nii.gz",
+    }
+    (root / "dataset.json").write_text(json.dumps(description))
+
+
+def make_config(root, arms=ARMS, seeds=(0,), folds=(0,)):
+    """A claim on the scans in `root / scans`, with its rules, records and page in `root`."""
+    config = defaults("tiny")
+    config.mode = "claims"
+    config.data.root = str(root / "scans")
+    config.data.folds = 3
+    config.data.validation = 0.25
+    config.plan.patch = (8, 8, 8)
+    config.plan.batch = 2
+    config.plan.width = 4
+    config.plan.stages = 1
+    config.augment.strength = 0.0
+    config.train.warmup = 0
+    config.train.validations = 1
+    config.train.validation_batches = 1
+    config.train.weight_decay = 0.0
+    config.eval.mirror = False
+    with config.unlocked():
+        config.claim = {
+            "name": "tiny",
+            "rules": str(root / "claims.yaml"),
+            "results": str(root / "results"),
+            "page": str(root / "CLAIMS.md"),
+            "seeds": seeds,
+            "folds": folds,
+            "arms": arms,
+        }
+    return config
+
+
+def list_runs(config, workdir):
+    return claims.list_runs(config, workdir, list(config.claim.arms))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Scans and rules, and a user's cache."""
+    root = tmp_path_factory.mktemp("claim")
+    make_scans(root / "scans")
+    (root / "claims.yaml").write_text(RULES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(root / "home"))
+        yield root
+
+
+@pytest.fixture(scope="module")
+def claimed(place):
+    """The work folder of the tiny claim, run to its end, and the trainings that it took."""
+    trained, original = [], train.main
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "main", lambda c, w: (trained.append(w), original(c, w)))
+        claims.main(make_config(place), place / "run")
+    return place / "run", [folder.relative_to(place / "run").as_posix() for folder in trained]
+
+
+def weights(workdir):
+    """`params` and running mean of the newest checkpoint of a run."""
+    newest = max((workdir / "checkpoints").glob("[0-9]*"), key=lambda p: int(p.name))
+    with ocp.StandardCheckpointer() as reader:
+        shapes = reader.metadata(newest / "state").item_metadata.tree
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        like = jax.tree.map(
+            lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), shapes
+        )
+        found = reader.restore(newest / "state", like)
+    return found["params"], found["extra"]["ema"]
+
+
+def test_an_interrupted_claim_is_paired(tmp_path):
+    """Seed by seed and fold by fold, the arms side by side."""
+    runs = list_runs(make_config(tmp_path, seeds=(4, 5), folds=(0, 2)), tmp_path)
+    order = [(seed, fold, arm) for seed in (4, 5) for fold in (0, 2) for arm in ("plain", "tuned")]
+    assert [(run.seed, run.fold, run.arm) for run in runs] == order
+    for run in runs:
+        for config, _ in run.stages:
+            assert (config.seed, config.data.fold, config.mode) == (run.seed, run.fold, "train")
+            assert "claim" not in config
+
+
+def test_equal_stages_share_a_folder_and_each_starts_from_the_one_before(tmp_path):
+    plain, tuned = list_runs(make_config(tmp_path), tmp_path)
+    (first, a), (second, b) = plain.stages
+    assert a == tmp_path / "plain" / "seed-0" / "fold-0" / "stage-1"
+    assert b == tmp_path / "plain" / "seed-0" / "fold-0" / "stage-2"
+    assert first.train.start_from is None
+    assert second.train.start_from == str(a)
+    assert [folder for _, folder in tuned.stages] == [
+        a,
+        tmp_path / "tuned" / "seed-0" / "fold-0" / "stage-2",
+    ]
+
+
+def test_the_same_end_of_another_start_is_another_stage(tmp_path):
+    end = {"train.steps": 2}
+    arms = {"plain": (FIRST, end), "tuned": ({**FIRST, "augment.strength": 0.5}, end)}
+    plain, tuned = list_runs(make_config(tmp_path, arms), tmp_path)
+    assert not {f for _, f in plain.stages} & {f for _, f in tuned.stages}
+
+
+def test_a_stage_with_a_fold_of_its_own_is_trained_once_for_all_folds(tmp_path):
+    arms = {"plain": ({**FIRST, "data.fold": 1}, {"train.steps": 2})}
+    zero, two = list_runs(make_config(tmp_path, arms, folds=(0, 2)), tmp_path)
+    assert zero.stages[0][1] == two.stages[0][1]
+    assert zero.stages[1][1] != two.stages[1][1]
+
+
+def test_a_stage_may_use_the_one_before_for_something_else(tmp_path):
+    """Its work folder goes to another key; the steps behind its own weights begin anew."""
+    maker = {"train.steps": 7}
+    arms = {"plain": (maker, {"claim.before": "data.cache", "train.steps": 3}, {"train.steps": 2})}
+    (run,) = list_runs(make_config(tmp_path, arms), tmp_path)
+    (_, a), (second, b), (third, _) = run.stages
+    assert (second.data.cache, second.train.start_from) == (str(a), None)
+    assert third.train.start_from == str(b)
+    assert steps(run) == 5
+
+
+def test_a_recipe_is_known_again_on_another_machine_and_changes_with_the_config(tmp_path):
+    here, there = make_config(tmp_path), make_config(tmp_path / "other", seeds=(3,), folds=(1, 2))
+    assert recipe(here, "plain") == recipe(there, "plain") != recipe(here, "tuned")
+    there.train.clip = 1.0
+    assert recipe(here, "plain") != recipe(there, "plain")
+
+
+def changed(root, **keys):
+    config = make_config(root)
+    config.update_from_flattened_dict({key.replace("__", "."): v for key, v in keys.items()})
+    return config
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda p: defaults("x"), "config.claim"),
+        (lambda p: changed(p, claim__name="huge"), "claim.name: 'huge'"),
+        (lambda p: changed(p, claim__rules="/nowhere.yaml"), "/nowhere.yaml"),
+        (lambda p: changed(p, train__minutes=1.0), "train.minutes"),
+        (lambda p: make_config(p, {"odd": ({},)}), "claim.arms.odd"),
+        (lambda p: make_config(p, {"plain": ()}), "claim.arms.plain: has no stage"),
+        (lambda p: make_config(p, {"plain": ({"train.stepz": 1},)}), "claim.arms.plain"),
+        (lambda p: make_config(p, {"plain": ({"train.steps": "x"},)}), "claim.arms.plain"),
+        (lambda p: make_config(p, {**ARMS, "tuned": (FIRST,)}), "plain 14, tuned 12"),
+    ],
+)
+def test_faults_of_a_claim_end_in_one_line_before_any_training(make, said, place, tmp_path):
+    with pytest.raises(UserError, match=said) as caught:
+        claims.main(make(place), tmp_path / "run")
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("path", sorted(CLAIMS.glob("*.py")), ids=lambda path: path.stem)
+def test_a_shipped_claim_is_sound_as_far_as_its_data(path, place, tmp_path, capsys):
+    """It passes every check; then the folder of scans is missing, which only a user can give."""
+    with pytest.raises(SystemExit):
+        cli.run(
+            [f"--config={path}", f"--workdir={tmp_path / 'run'}"]
+            + [f"--config.claim.{key}={tmp_path / key}" for key in ("results", "page")]
+        )
+    assert "medjax: config.data.root: is unset" in capsys.readouterr().err
+
+
+def test_a_claim_leaves_records_and_a_page(claimed, place):
+    workdir, trained = claimed
+    start = "plain/seed-0/fold-0/stage-1"
+    assert trained == [start, "plain/seed-0/fold-0/stage-2", "tuned/seed-0/fold-0/stage-2"]
+    split = json.loads((workdir / start / "split.json").read_text("utf-8"))
+    for arm in ARMS:
+        path = place / "results" / "tiny" / f"{arm}-seed0-fold0.json"
+        record = json.loads(path.read_text("utf-8"))
+        assert (record["arm"], record["seed"], record["steps"]) == (arm, 0, 14)
+        assert record["stages"][0]["run"] == start
+        assert [*record["scores"]["tumour"]["dice"]] == split["test"]
+        assert record["patients"] == {case: case for case in split["test"]}
+        assert str(place) not in path.read_text("utf-8")
+    page = (place / "CLAIMS.md").read_text("utf-8")
+    assert "| incomplete |" in page  # one seed of two
+    assert "trainings: 3" in page
+    assert str(place) not in page
+
+
+def test_what_is_finished_is_not_run_again(claimed, place, monkeypatch):
+    """Neither where its record is there, nor where only its work folder is."""
+    workdir, _ = claimed
+    page = (place / "CLAIMS.md").read_bytes()
+    (place / "CLAIMS.md").unlink()
+    record = place / "results" / "tiny" / "tuned-seed0-fold0.json"
+    before = record.read_bytes()
+    record.unlink()
+    monkeypatch.setattr(train, "main", None)
+    claims.main(make_config(place), workdir)
+    assert record.read_bytes() == before
+    claims.main(make_config(place), place / "elsewhere")
+    assert (place / "CLAIMS.md").read_bytes() == page
+    assert not (place / "elsewhere").exists()
+
+
+def test_a_record_of_another_recipe_is_refused(claimed, place):
+    with pytest.raises(UserError, match="another recipe"):
+        claims.main(changed(place, train__clip=1.0), claimed[0])
+
+
+def test_a_run_starts_with_the_weights_it_names(claimed):
+    """At a learning rate of 0 they are still the running mean of the run before, bit for bit."""
+    workdir, _ = claimed
+    params, mean = weights(workdir / "plain" / "seed-0" / "fold-0" / "stage-1")
+    still, _ = weights(workdir / "tuned" / "seed-0" / "fold-0" / "stage-2")
+    moved, _ = weights(workdir / "plain" / "seed-0" / "fold-0" / "stage-2")
+    jax.tree.map(np.testing.assert_array_equal, still, mean)
+    for other in (params, moved):
+        same = jax.tree.map(lambda a, b: bool((a == b).all()), still, other)
+        assert not all(jax.tree.leaves(same))
+
+
+def test_a_run_that_goes_on_does_not_need_the_one_it_started_from(claimed, place, monkeypatch):
+    config, folder = list_runs(make_config(place), claimed[0])[1].stages[1]
+    monkeypatch.setattr(train, "evaluate", lambda *_: None)
+    source = claimed[0] / "plain" / "seed-0" / "fold-0" / "stage-1"
+    before = weights(folder)
+    source.rename(place / "away")
+    try:
+        train.main(config, folder)
+    finally:
+        (place / "away").rename(source)
+    jax.tree.map(np.testing.assert_array_equal, weights(folder), before)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("train.start_from", "nowhere", "nowhere: holds no trained run"),
+        ("train.start_from", "unfinished", "unfinished/checkpoints: holds no checkpoint"),
+        ("plan.width", 8, "widths differ"),
+        ("plan.stages", 2, "widths, kernels, strides differ"),
+        ("model.block", "residual", "model.block differ"),
+        ("data.root", "others", "channels differ"),
+        ("train.paradigm", "cyclegan", "is for segmenters"),
+    ],
+)
+def test_weights_that_do_not_fit_end_in_one_line(key, value, said, claimed, place, tmp_path):
+    source = claimed[0] / "plain" / "seed-0" / "fold-0" / "stage-1"
+    (tmp_path / "unfinished").mkdir()
+    for name in ("config.json", "plan.json", "split.json"):
+        (tmp_path / "unfinished" / name).write_bytes((source / name).read_bytes())
+    if value == "others":
+        make_scans(tmp_path / "others", channel="T2")
+    path = str(tmp_path / str(value)) if key in ("train.start_from", "data.root") else value
+    config = list_runs(make_config(place), tmp_path)[0].stages[0][0]
+    config.update_from_flattened_dict({"train.start_from": str(source), key: path})
+    with pytest.raises(UserError, match=said) as caught:
+        train.main(config, tmp_path / "run")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_weights_that_saw_test_cases_are_warned_of(claimed, place, tmp_path, monkeypatch):
+    source = claimed[0] / "plain" / "seed-0" / "fold-0" / "stage-1"
+    config = list_runs(make_config(place, folds=(1,)), tmp_path)[0].stages[0][0]
+    config.train.start_from = str(source)
+    monkeypatch.setattr(train, "fit", lambda *_: None)
+    monkeypatch.setattr(train, "evaluate", lambda *_: None)
+    with pytest.warns(UserWarning, match="trained with cases of the same names"):
+        train.main(config, tmp_path / "run")

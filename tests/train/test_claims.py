@@ -1,0 +1,252 @@
+"""From made-up records to verdicts: the rule, the pairing, and the page."""
+
+import json
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medjax.errors import UserError
+from medjax.metrics.statistics import Interval, two_level_bootstrap
+from medjax.train.claims import (
+    Claim,
+    Record,
+    judge,
+    page,
+    read_claims,
+    read_records,
+    summary,
+    verdict,
+    write_page,
+)
+
+RULES = Path(__file__).parents[2] / "experiments" / "claims" / "claims.yaml"
+CLAIM = Claim(
+    claim="More helps.",
+    source="An article.",
+    command="python launch.py",
+    metric="dice",
+    structure="WT",
+    both_empty=1.0,
+    baseline="real",
+    decides="more",
+    arms={"real": "real scans", "more": "real scans and more"},
+    seeds=3,
+    level=0.95,
+    no_effect=0.0,
+    target=0.05,
+    rule="A rule.",
+)
+
+
+def records(arm, values, *, seeds=(), fold=0, first=0, **changes):
+    """A record a row of `values` (seeds, patients); patient i has the case `ci`."""
+    made = []
+    for seed, row in zip(seeds or range(len(values)), values, strict=True):
+        cases = [f"c{first + i}" for i in range(len(row))]
+        dice = {c: None if math.isnan(v) else float(v) for c, v in zip(cases, row, strict=True)}
+        record = Record(
+            claim="more",
+            arm=arm,
+            seed=seed,
+            fold=fold,
+            recipe_sha256=f"recipe of {arm}",
+            commit="0123456789abcdef+",
+            device="cpu (2 cores)",
+            versions={"jax": "1"},
+            data={"name": "scans", "cases": 9, "split_sha256": "a"},
+            steps=10,
+            stages=[
+                {"run": f"{arm}/{seed}", "data": "scans", "cases": 6, "steps": 10, "seconds": 90.0}
+            ],
+            patients={c: f"patient {c}" for c in cases},
+            scores={"WT": {"dice": dice}},
+        )
+        made.append(replace(record, **changes))
+    return made
+
+
+def arms(effect, seeds=3, patients=8, spread=0.01):
+    """Both arms, with a paired difference of that mean exactly."""
+    base = np.random.default_rng(0).uniform(0.5, 0.8, (seeds, patients))
+    noise = np.random.default_rng(1).normal(0, spread, base.shape)
+    return records("real", base) + records("more", base + effect + noise - noise.mean())
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "seeds", "said"),
+    [
+        (0.06, 0.01, 0.11, 3, "reproduced"),
+        (0.05, 0.001, 0.1, 4, "reproduced"),
+        (0.04, 0.01, 0.07, 3, "direction only"),
+        (0.06, 0.0, 0.12, 3, "not reproduced"),
+        (0.06, -0.01, 0.13, 3, "not reproduced"),
+        (0.0, -0.01, 0.01, 3, "not reproduced"),
+        (-0.06, -0.13, 0.01, 3, "not reproduced"),
+        (-0.06, -0.1, 0.0, 3, "not reproduced"),
+        (-0.06, -0.1, -0.02, 3, "contradicted"),
+        (0.06, math.nan, math.nan, 3, "not reproduced"),
+        (0.06, 0.01, 0.11, 2, "incomplete"),
+        (-0.06, -0.1, -0.02, 1, "incomplete"),
+    ],
+)
+def test_the_rule_gives_each_verdict(mean, low, high, seeds, said):
+    assert verdict(Interval(mean, low, high, 9, 0), seeds, CLAIM) == said
+
+
+@pytest.mark.parametrize(
+    ("effect", "seeds", "said"),
+    [
+        (0.08, 3, "reproduced"),
+        (0.03, 3, "direction only"),
+        (0.0, 3, "not reproduced"),
+        (-0.03, 3, "contradicted"),
+        (0.08, 2, "incomplete"),
+    ],
+)
+def test_records_give_each_verdict(effect, seeds, said):
+    real, more = judge(CLAIM, arms(effect, seeds))
+    assert (real.effect, real.verdict) == (None, None)
+    assert more.verdict == said
+    assert more.effect.mean == pytest.approx(effect)
+    assert more.mean - real.mean == pytest.approx(effect)
+    assert (more.seeds, more.patients) == (seeds, 8)
+
+
+def test_the_effect_is_the_two_level_bootstrap_of_the_paired_differences():
+    """Seeds that tested other patients, and two folds of one seed, fill one matrix with gaps."""
+    ours, theirs = np.random.default_rng(3).uniform(0, 1, (2, 2, 6))
+    made = []
+    for arm, scores in (("more", ours), ("real", theirs)):
+        made += records(arm, scores[:1, :3]) + records(arm, scores[:1, 3:5], fold=1, first=3)
+        made += records(arm, scores[1:, 2:], seeds=[1], first=2)
+    wanted = ours - theirs
+    wanted[0, 5] = wanted[1, :2] = np.nan
+    found = judge(CLAIM, made)[1]
+    assert found.effect == two_level_bootstrap(wanted)
+    assert found.patients == 6
+
+
+def test_a_patient_counts_once_whatever_its_scans():
+    """Two scans of a patient weigh as much as the one of another."""
+    patients = {"c0": "a", "c1": "a", "c2": "b"}
+    made = records("real", np.zeros((3, 3)), patients=patients)
+    made += records("more", np.array([[0.0, 0.6, 0.9]] * 3), patients=patients)
+    found = judge(CLAIM, made)[1]
+    assert found.patients == 2
+    assert found.mean == pytest.approx(0.6)
+    assert found.effect.mean == pytest.approx(0.6)
+
+
+def test_a_false_alarm_costs_what_a_scan_rightly_left_empty_earns():
+    made = records("real", np.array([[np.nan, 0.5]] * 3))
+    made += records("more", np.array([[0.0, 0.5]] * 3))
+    assert judge(CLAIM, made)[1].effect.mean == pytest.approx(-0.5)
+
+
+def test_an_arm_that_has_not_run_is_incomplete():
+    real, more = judge(CLAIM, arms(0.1)[:3])
+    assert real.seeds == 3
+    assert (more.seeds, more.mean, more.effect, more.verdict) == (0, None, None, "incomplete")
+
+
+BASE = np.full((3, 4), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (records("more", BASE[:2]), "not paired: seed 2"),
+        (records("more", BASE[:, :3]), "case c3"),
+        (records("more", BASE, first=1), "not paired"),
+        (records("more", BASE, fold=1), "not paired"),
+        (records("more", BASE, steps=11), "real 10, more 11"),
+        (records("more", BASE, data={"name": "phantoms", "cases": 1}), "another data set"),
+        (records("more", BASE, scores={"TC": {}}), "no dice of WT"),
+        (records("less", BASE), "no arm"),
+        (
+            records("more", BASE[:2]) + records("more", BASE[:1], seeds=[2], recipe_sha256="x"),
+            "another recipe",
+        ),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_refused(more, said):
+    with pytest.raises(UserError, match=said) as caught:
+        judge(CLAIM, records("real", BASE) + more)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path):
+    """Whatever the order in which they were written."""
+    made, claims = arms(0.08), {"more": CLAIM}
+    pages = []
+    for name, order in (("a", made), ("b", made[::-1])):
+        folder = tmp_path / name / "more"
+        folder.mkdir(parents=True)
+        for record in order:
+            (folder / record.file).write_text(json.dumps(asdict(record)))
+        assert read_records(folder) == sorted(made, key=lambda r: r.file)
+        for _ in range(2):
+            write_page(tmp_path / f"{name}.md", claims, tmp_path / name)
+            pages.append((tmp_path / f"{name}.md").read_bytes())
+    assert len(set(pages)) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.md", "b", "b.md"]
+
+
+def test_the_page_states_what_was_found():
+    text = page({"more": CLAIM, "other": CLAIM}, {"more": arms(0.08), "other": []})
+    head, more, other = text.split("## ")
+    assert head.count("More helps.") == 2
+    found = judge(CLAIM, arms(0.08))
+    assert summary({"more": CLAIM}, {"more": found}).splitlines()[2] in head
+    effect = found[1].effect
+    assert f"+0.080 [{effect.low:+.3f}, {effect.high:+.3f}] | reproduced |" in more
+    assert "Seeds: 0, 1, 2; folds: 0" in more
+    assert "Time: 9 minutes; trainings: 6" in more
+    assert "0123456789ab+" in more
+    assert "No run yet." in other
+    assert "incomplete" in other
+    widths = {line.count("|") for line in more.splitlines() if line.startswith("|")}
+    assert len(widths) == 1
+
+
+def test_a_training_that_arms_share_is_timed_once():
+    made = arms(0.08)
+    shared = [replace(r, stages=made[0].stages) for r in made]
+    assert "Time: 2 minutes; trainings: 1" in page({"more": CLAIM}, {"more": shared})
+
+
+def test_the_shipped_rules_say_in_words_what_their_numbers_do():
+    claims = read_claims(RULES)
+    assert "synthetic" in claims
+    for claim in claims.values():
+        for said in (f"at least {claim.target:+g}", f"{claim.level:.0%}".replace("%", " %")):
+            assert said in claim.rule
+        assert f"fewer than {claim.seeds} seeds" in claim.rule
+        assert f"arm `{claim.baseline}`" in claim.rule
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("  seeds: 3", "  sedes: 3"),
+        ("  target: 0.05", "  other: [0.05"),
+        ("baseline: real", "baseline: reel"),
+        ("decides: cyclegan", "decides: real"),
+    ],
+)
+def test_faults_of_the_rules_name_the_file(old, new, tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_text(RULES.read_text("utf-8").replace(old, new, 1))
+    with pytest.raises(UserError, match=r"claims\.yaml") as caught:
+        read_claims(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["{", '{"claim": "more"}'])
+def test_a_file_that_is_no_record_is_named(text, tmp_path):
+    (tmp_path / "real-seed0-fold0.json").write_text(text)
+    with pytest.raises(UserError, match=r"real-seed0-fold0\.json"):
+        read_records(tmp_path)
