@@ -1,5 +1,6 @@
 """What synthetic patients are made with, and the compiled function that makes one."""
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -80,10 +81,11 @@ class Patient:
     drawn: dict[str, Any]
 
 
+@functools.lru_cache(maxsize=4)
 def maker(recipe: Recipe) -> Callable[[int, int, anatomy.Anatomy], Patient]:
-    """`make(seed, index, parent)`: patient number `index` of the family `seed`, compiled once.
+    """`make(seed, index, parent)`: patient number `index` of the family `seed`.
 
-    The same arguments give the same bits on one kind of device.
+    Compiled once a recipe and process. The same arguments give the same bits on one kind of device.
     """
 
     def make(key: jax.Array, shares: jax.Array, depth: jax.Array) -> Any:
