@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float32
 
 from medjax.data.cases import IGNORE, Case
-from medjax.data.patches import patches
 from medjax.data.plan import Plan
 from medjax.data.prepare import Scan, load, prepare
 from medjax.infer.predictor import Forward, Predictor
@@ -25,6 +24,7 @@ from medjax.train.evaluate import Row
 from medjax.train.loop import Validate
 from medjax.train.sheets import Sheet
 from medjax.train.state import Params, State, weights
+from medjax.train.validate import same_patches
 
 IMAGE = "image"  # the `class` of a row about the whole image
 MEAN, SPREAD = 2000, 250  # of the brain in files of made images: any unit will do, 0 is outside
@@ -53,14 +53,7 @@ def validator(
     """
     if not folders or not batches:
         return None
-    fixed = patches(
-        folders,
-        patch=plan.patch,
-        batch=plan.batch,
-        steps=batches,
-        seed=seed + 1,
-        foreground=0.5,
-    )
+    fixed = same_patches(folders, plan, batches=batches, seed=seed)
 
     @jax.jit
     def sums(params: Params, image: Array, label: Array) -> Float[Array, "3"]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,20 @@ from medjax.data.plan import Plan
 from medjax.losses import segmentation
 from medjax.train.loop import Validate
 from medjax.train.state import State, weights
+
+
+def same_patches(
+    folders: Sequence[Path], plan: Plan, *, batches: int, seed: int
+) -> grain.MapDataset:
+    """The batches that every validation of a run looks at, half of them around labelled voxels."""
+    return patches(
+        folders,
+        patch=plan.patch,
+        batch=plan.batch,
+        steps=batches,
+        seed=seed + 1,
+        foreground=0.5,
+    )
 
 
 def validator(
@@ -28,14 +43,7 @@ def validator(
     """
     if not folders or not batches:
         return None
-    fixed = patches(
-        folders,
-        patch=plan.patch,
-        batch=plan.batch,
-        steps=batches,
-        seed=seed + 1,
-        foreground=0.5,
-    )
+    fixed = same_patches(folders, plan, batches=batches, seed=seed)
 
     @jax.jit
     def sums(
