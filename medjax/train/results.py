@@ -18,6 +18,7 @@ import jax
 from medjax.errors import UserError
 from medjax.io.atomic import atomic
 
+STATUS = Path("/proc/self/status")
 PACKAGES = ("medjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -73,9 +74,16 @@ def cores() -> int:
 
 
 def peak_memory_gb() -> float:
-    """The largest resident size of this process so far, in GiB."""
+    """The largest resident size of this process so far, in GiB.
+
+    Linux's `ru_maxrss` would include the size of the process that started this one.
+    """
     unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for line in STATUS.read_text("ascii").splitlines() if STATUS.is_file() else ():
+        if line.startswith("VmHWM:"):
+            peak = int(line.split()[1])
+    return round(peak * unit / 2**30, 3)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
