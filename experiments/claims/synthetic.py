@@ -1,13 +1,25 @@
-"""Does synthetic data help real tumour segmentation? The claim `synthetic` of claims.yaml.
+"""Does synthetic data help tumour segmentation? The claims `synthetic` and `phantom` of claims.yaml.
 
-    python launch.py --config experiments/claims/synthetic.py --config.data.root=DIR --workdir runs/synthetic
+On real scans; DIR is a BraTS folder with FLAIR and T1ce, MAPS one with label maps of healthy heads:
 
-DIR: a BraTS folder. Each arm is a tuple of stages, each stage the keys in which it differs from this
-config; a later stage starts from the weights of the one before. Every stage, seed and fold is an
-ordinary run in WORKDIR/ARM/seed-S/fold-F/stage-N; the same command goes on where it was stopped. Each
-finished run leaves `results/synthetic/ARM-seedS-foldF.json` beside this file, and is not run again while
-that record is there; at the end CLAIMS.md is written anew from all records. To try something without
-touching either:
+    python launch.py --config experiments/claims/synthetic.py --config.data.root=DIR \
+        --config.synth.label_maps=MAPS --workdir runs/synthetic
+
+On phantoms, where many patients can be tested: the target is another generator than the source, with
+other anatomies (MAPS against MNI152), field strength (3 against 1.5 T), growth (with necrosis or without)
+and more faults:
+
+    python launch.py --config experiments/claims/synthetic.py:target --mode synthesize \
+        --config.synth.label_maps=MAPS --workdir runs/target
+    python launch.py --config experiments/claims/synthetic.py:phantom --config.data.root=runs/target \
+        --workdir runs/phantom
+
+Each arm is a tuple of stages, each stage the keys in which it differs from this config; a later stage starts
+from the weights of the one before, or uses it as `claim.before` says. Every stage, seed and fold is an
+ordinary run in WORKDIR/ARM/seed-S/fold-F/stage-N, of which the last is judged; the same command goes on where
+it was stopped. Each finished run leaves `results/CLAIM/ARM-seedS-foldF.json` beside this file, and is not
+run again while that record is there; at the end CLAIMS.md is written anew from all records. To try something
+without touching either:
 
     --config.claim.results=DIR --config.claim.page=DIR/CLAIMS.md --config.claim.seeds='(0,)'
 
@@ -15,53 +27,110 @@ The settings are written out, not taken from another experiment: a claim's recip
 """
 
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from medjax.errors import UserError
 from medjax.modes.defaults import Config, defaults
 
 HERE = Path(__file__).parent
-STEPS = 420  # of every arm, all stages together
-PHANTOMS = {
-    "data.root": None,
-    "data.folds": 12,
-    "data.fold": 0,  # whatever the fold of the real scans: trained once a seed
-    "synth.cases": 36,
-}
+STEPS = 420  # of every segmenter, all stages together
+FIRST = STEPS // 2  # of them on synthetic patients, in the arms that have some
+PATIENTS = 24  # synthetic ones, of each family
+Stage = dict[str, Any]
 
 
-def get_config() -> Config:
-    """A U-Net on WT, TC and ET at 2 mm, sized for 2 CPU cores; equal steps in every arm."""
-    config = defaults("synthetic")
+def get_config(part: str = "real") -> Config:
+    """The claim on `real` scans or on `phantom`s, or the `target` of the phantoms."""
+    if part == "target":
+        return target()
+    if part not in ("real", "phantom"):
+        raise UserError(f"synthetic.py:{part}: give :phantom, :target or nothing")
+    config = defaults("synthetic" if part == "real" else part)
     config.mode = "claims"
+    segmenter(config)
     config.data.layout = "brats"
-    config.data.folds = 6
+    config.data.channels = ("t1ce", "flair")
+    config.data.validation = 0.0  # nothing is chosen by it, and every patient is needed
+    if part == "real":
+        config.data.folds = 3
+    else:
+        config.data.folds = 2
+        config.data.train_cases = 4
+        config.synth.fields = (1.5,)
+        config.synth.growth = "one_species"
+    config.synth.pool = PATIENTS
+
+    claim = ConfigDict()
+    claim.name = config.name
+    claim.rules = str(HERE / "claims.yaml")
+    claim.results = str(HERE / "results")
+    claim.page = str(HERE.parents[1] / "CLAIMS.md")
+    claim.seeds = (0, 1, 2)
+    claim.folds = tuple(range(config.data.folds))
+    claim.arms = {
+        "real": ({"train.steps": STEPS},),
+        "physics": first_on({}),
+        "cyclegan": (GAN, *first_on(TRANSLATE)),
+        "both": (GAN, *first_on({**TRANSLATE, "synth.translated": 0.5})),
+        "synthseg": first_on({"synth.style": "random"}),
+    }
+    with config.unlocked():
+        config.claim = claim
+    return config
+
+
+def segmenter(config: Config) -> None:
+    """A U-Net on WT, TC and ET at 2 mm, sized for 2 CPU cores."""
     config.plan.spacing = (2.0, 2.0, 2.0)  # of plan and patch: one network in every stage
     config.plan.patch = (48, 48, 48)
     config.plan.batch = 2
     config.plan.width = 16
     config.plan.stages = 4
     config.train.learning_rate = 3e-3
-    config.train.validations = 5
-    config.train.validation_batches = 4
+    config.train.validations = 2
     config.augment.flips = False  # so few steps are not enough to learn all eight mirror images
     config.augment.strength = 0.5
     config.eval.mirror = False
 
-    claim = ConfigDict()
-    claim.name = "synthetic"
-    claim.rules = str(HERE / "claims.yaml")
-    claim.results = str(HERE / "results")
-    claim.page = str(HERE.parents[1] / "CLAIMS.md")
-    claim.seeds = (0, 1, 2)
-    claim.folds = (0, 1, 2, 3, 4, 5)
-    claim.arms = {
-        "real": ({"train.steps": STEPS},),
-        "physics": (
-            {**PHANTOMS, "train.steps": STEPS // 2},
-            {"train.steps": STEPS - STEPS // 2},
-        ),
-    }
-    with config.unlocked():
-        config.claim = claim
+
+def first_on(patients: Stage) -> tuple[Stage, Stage]:
+    """Half of the steps on synthetic patients, then the other half on the cases of the data set."""
+    synthetic = {"synth.share": 1.0, "train.steps": FIRST, **patients}
+    return synthetic, {"train.steps": STEPS - FIRST}
+
+
+# FLAIR from simulated T1ce, as true FLAIR of the training cases looks: the recipe of t1_to_flair.py. It is
+# not a step of the segmenter's.
+GAN: Stage = {
+    "train.paradigm": "cyclegan",
+    "train.steps": 1500,
+    "train.learning_rate": 1e-3,
+    "train.beta1": 0.5,
+    "train.weight_decay": 0.0,
+    "train.schedule": "late_linear",
+    "train.warmup": 0,
+    "train.clip": 0.0,
+    "train.foreground": 0.5,
+    "train.precision": "float32",
+    "plan.patch": (1, 64, 64),
+    "augment.strength": 0.0,
+    "cyclegan.simulated": True,
+    "cyclegan.source": "t1ce",
+    "cyclegan.cycle": 1.0,
+    "cyclegan.identity": 0.0,
+}
+TRANSLATE: Stage = {"claim.before": "synth.translate"}
+
+
+def target() -> Config:
+    """The patients of the phantom's target: five of each anatomy."""
+    config = defaults("target")
+    config.mode = "synthesize"
+    config.seed = 1000  # of no run of the claim
+    config.synth.cases = 50
+    config.synth.contrasts = ("T1ce", "FLAIR")
+    config.synth.fields = (3.0,)
+    config.synth.faults = 0.5
     return config

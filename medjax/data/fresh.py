@@ -3,12 +3,14 @@
 import functools
 import hashlib
 import json
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from medjax.data.cache import Cached, open_cached, places, save_cached
 from medjax.data.cases import Convention
@@ -29,6 +31,21 @@ CONTRASTS = {"t1": "T1", "t1n": "T1", "t1ce": "T1ce", "t1c": "T1ce", "t2": "T2",
     "pd": "PD",
 }
 Source = Callable[[int], Cached]
+Image = Float32[np.ndarray, "d h w c"]
+Label = UInt8[np.ndarray, "d h w"]
+
+
+@dataclass(frozen=True)
+class Restyle:
+    """What changes the prepared images of a `share` of the patients; `name` says which one it is."""
+
+    apply: Callable[[Image, Label], Image]
+    share: float
+    name: str
+
+    def meets(self, number: int) -> bool:
+        """Whether patient `number` is one of them: they are spread evenly."""
+        return math.floor((number + 1) * self.share) > math.floor(number * self.share)
 
 
 def fitted(recipe: Recipe, plan: Plan) -> Recipe:
@@ -71,13 +88,15 @@ def source(
     reuse: int,
     pool: int = 0,
     folder: Path | None = None,
+    restyle: Restyle | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Source:
     """`patient(index)`: the synthetic case that sample `index` of a run is drawn from.
 
     With `pool` that many patients are made beforehand and kept in `folder`; sample after sample
     takes the next. Without it every patient is new: `TOGETHER` at a time give the samples in turn,
-    `reuse` each, and are forgotten. Either way a pure function of (seed, index). It is for the
+    `reuse` each, and are forgotten. `restyle` has the last word on the images of its patients. Either
+    way a pure function of (seed, index). It is for the
     threads of one process: JAX cannot share a device with forks of it.
     """
     recipe = fitted(recipe, plan)
@@ -86,11 +105,15 @@ def source(
     def prepared(number: int) -> Cached:
         parent = parents[parent_of(number, parents)]
         made = make(seed, FIRST + number, parent)
-        return _prepared(made, recipe, plan, classes, f"synthetic {number}")
+        case = _prepared(made, recipe, plan, classes, f"synthetic {number}")
+        if restyle is None or not restyle.meets(number):
+            return case
+        return replace(case, image=restyle.apply(case.image, case.label))
 
     if pool:
         assert folder is not None  # only a pool is kept
-        kept = [folder / _name(recipe, parents, plan, seed, n) for n in range(pool)]
+        style = [restyle.name if restyle and restyle.meets(n) else "" for n in range(pool)]
+        kept = [folder / _name(recipe, parents, plan, seed, n, style[n]) for n in range(pool)]
         missing = [(n, path) for n, path in enumerate(kept) if not path.is_dir()]
         for n, path in progress(missing) if missing else ():
             save_cached(prepared(n), path)
@@ -123,8 +146,11 @@ def _prepared(made: Patient, recipe: Recipe, plan: Plan, classes: np.ndarray, na
     return Cached(name, image, label, places(label))
 
 
-def _name(recipe: Recipe, parents: Sequence[Anatomy], plan: Plan, seed: int, number: int) -> str:
+def _name(
+    recipe: Recipe, parents: Sequence[Anatomy], plan: Plan, seed: int, number: int, style: str
+) -> str:
     parent = parents[parent_of(number, parents)].name
     depends = [VERSION, recipe.facts(), parent, seed, plan.spacing, plan.axes, plan.coarse_axis]
-    text = json.dumps([*depends, plan.normalisation, plan.convention], sort_keys=True)
+    depends += [plan.normalisation, plan.convention, style]
+    text = json.dumps(depends, sort_keys=True)
     return f"synthetic_{number:05d}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -71,10 +71,10 @@ def draw(case: Cached, rng: np.random.Generator, *, patch: Triple, foreground: b
 class Read:
     """Reads a batch by the numbers of its samples in the run.
 
-    Sample i comes from group i modulo their number; groups are positions in `folders`. It carries paths,
-    not arrays: the files are mapped for this draw alone, so that what a run holds in memory does not grow
-    with the cases that it has seen. Each voxel is copied once, from the file's pages to its place in the
-    batch, which the device then reads where it lies (on CPU).
+    Sample i comes from group i modulo their number; groups are positions in `folders`, or empty: those
+    samples are synthetic. It carries paths, not arrays: the files are mapped for this draw alone, so that
+    what a run holds in memory does not grow with the cases that it has seen. Each voxel is copied once, from
+    the file's pages to its place in the batch, which the device then reads where it lies (on CPU).
     """
 
     folders: tuple[Path, ...]
@@ -82,7 +82,7 @@ class Read:
     motion: Motion | None
     batch: int
     seed: int
-    free: int  # samples of each batch that are drawn anywhere; the rest hold foreground
+    held: int  # samples of each batch that hold foreground; the rest are drawn anywhere
     groups: tuple[tuple[int, ...], ...]
     synthetic: Callable[[int], Cached] | None
     share: float
@@ -96,7 +96,8 @@ class Read:
             if not batch:
                 batch = self._empty(case, len(numbers))
             rng = np.random.default_rng((self.seed, index))
-            foreground = index % self.batch >= self.free
+            turn = index // len(self.groups)  # every group has its share
+            foreground = (turn + 1) * self.held // self.batch > turn * self.held // self.batch
             begin = draw(case, rng, patch=self.patch, foreground=foreground)
             _fill(batch, row, case, begin, self.patch)
             if self.motion is not None:
@@ -119,7 +120,7 @@ class Read:
         """The files of that position, or the synthetic patient of the sample."""
         if position < len(self.folders) or self.synthetic is None:
             return open_cached(self.folders[position])
-        return self.synthetic(index)
+        return self.synthetic(index // len(self.groups))
 
     def _position(self, index: int) -> int:
         """The case of a sample: all of its group come in a new order each round.
@@ -130,6 +131,8 @@ class Read:
             return len(self.folders)
         number, which = divmod(index, len(self.groups))
         group = self.groups[which]
+        if not group:
+            return len(self.folders)
         turn, place = divmod(number, len(group))
         # Grain's own shuffle walks through 65 536 numbers to find one of a few cases: 4 ms a sample.
         order = np.random.default_rng((self.seed, turn, 1 + which)).permutation(len(group))
@@ -174,19 +177,19 @@ def patches(
 ) -> grain.MapDataset:
     """`steps` batches as a random-access data set: batch i is the same however it is reached.
 
-    Cases come in a new random order each round. The last `foreground` share of each batch is drawn
+    Cases come in a new random order each round. A `foreground` share of each batch, in every group, is drawn
     around labelled voxels (nnU-Net's oversampling), the others anywhere. Keys: image, label (class
     indices as the cache keeps them, one byte each), index (global number of the sample), case (position in
     `folders`). With a `motion` also moves (b, 3) (whether the sample is turned, scaled, bent) and wide: image
     and label of the crop whose centre is the patch, for samples that move; 0 for the others, which are three
     fifths of nnU-Net's and need a quarter of the bytes. `groups` of positions in `folders` take turns from
     sample to sample (labelled and unlabelled cases, two domains); without them all cases are one group.
-    A `share` of the samples at random comes from `synthetic` (see `data.fresh`), by their numbers; their
-    case is one beyond the last folder.
+    A `share` of the samples at random, and all of an empty group, come from `synthetic` (see `data.fresh`),
+    by their numbers in the group; their case is one beyond the last folder.
     """
-    free = batch - round(batch * foreground)
+    held = round(batch * foreground)
     parts = tuple(tuple(group) for group in groups) or (tuple(range(len(folders))),)
-    read = Read(tuple(folders), patch, motion, batch, seed, free, parts, synthetic, share)
+    read = Read(tuple(folders), patch, motion, batch, seed, held, parts, synthetic, share)
     return grain.MapDataset.range(steps * batch).batch(batch, batch_fn=read)
 
 

@@ -16,7 +16,7 @@ from medjax.sim.shape import grid_affine, grid_shape
 from medjax.sim.signal import CONTRASTS, PRESETS
 from medjax.sim.subject import make_subject
 
-VERSION = 3  # of the generator: raise it with every change of what a seed gives
+VERSION = 4  # of the generator: raise it with every change of what a seed gives
 GROWTHS = ("two_species", "one_species")
 STYLES = ("physics", "random")
 LARGE = 300  # numbers: longer arrays are described in a record, as the seed gives them again

@@ -10,7 +10,7 @@ from medjax import progress
 from medjax.errors import UserError
 from medjax.modes import experiment, train
 from medjax.modes.defaults import Config
-from medjax.train import claims, results
+from medjax.train import checkpoint, claims, results
 from medjax.train.evaluate import read_rows
 
 console = progress.console
@@ -49,11 +49,13 @@ def main(config: Config, workdir: Path) -> None:
     waiting = [run for run in runs if not _recorded(config, run, records)]
     for number, run in enumerate(waiting, start=1):
         for stage, (its_config, folder) in enumerate(run.stages, start=1):
-            if not _finished(its_config, folder):
+            last = stage == len(run.stages)
+            if not _finished(its_config, folder, judged=last):
                 console.print(
                     f"run {number} of {len(waiting)}: {run}, stage {stage} of {len(run.stages)}"
                 )
-                train.main(its_config, folder)
+                # Test cases are opened for what is judged alone.
+                (train.main if last else train.train)(its_config, folder)
         made = record(config, run, workdir)
         results.write_json(records / made.file, asdict(made))
     claims.write_page(Path(chosen.page), rules, Path(chosen.results))
@@ -125,12 +127,16 @@ def steps(run: Run) -> int:
 
 
 def recipe(config: Config, arm: str) -> str:
-    """The hash of what an arm does: the same on every machine, for every seed and fold."""
+    """The hash of what an arm does: the same on every machine, for every seed and fold.
+
+    Of folders it holds no path: records say which data set was judged.
+    """
     base = config.to_dict()
     for key in ("mode", "seed", "claim"):
         del base[key]
     for key in ("root", "cache", "fold"):
         del base["data"][key]
+    base["synth"]["label_maps"] = bool(base["synth"]["label_maps"])  # a path of this machine
     return results.sha256([base, config.claim.arms[arm]])
 
 
@@ -146,18 +152,18 @@ def _recorded(config: Config, run: Run, folder: Path) -> bool:
     return True
 
 
-def _finished(config: Config, folder: Path) -> bool:
-    """Whether a stage is trained and judged as its config says. Errors: a run of another config."""
-    if not (folder / "results.json").is_file():
+def _finished(config: Config, folder: Path, *, judged: bool) -> bool:
+    """Whether a stage is trained, and `judged`, as its config says. Errors: a run of another config."""
+    if checkpoint.newest(folder / "checkpoints") != config.train.steps:
         return False
     stored = experiment.claim(config, folder)
-    return stored["eval"] == json.loads(config.eval.to_json_best_effort())
+    as_asked = stored["eval"] == json.loads(config.eval.to_json_best_effort())
+    return not judged or ((folder / "results.json").is_file() and as_asked)
 
 
 def record(config: Config, run: Run, workdir: Path) -> claims.Record:
     """What is kept of a finished run."""
-    found = [results.read_json(folder / "results.json") for _, folder in run.stages]
-    last = found[-1]
+    last = results.read_json(run.stages[-1][1] / "results.json")
     scores: dict[str, dict[str, dict[str, float | None]]] = {}
     for row in read_rows(run.stages[-1][1] / "metrics.csv"):
         for metric in KEPT:
@@ -166,12 +172,11 @@ def record(config: Config, run: Run, workdir: Path) -> claims.Record:
     stages = [
         {
             "run": folder.relative_to(workdir).as_posix(),
-            "data": each["data"]["name"],
-            "cases": each["data"]["train"],
-            "steps": each["training"]["steps"],
-            "seconds": each["timing"]["train_seconds"] + each["timing"]["evaluate_seconds"],
+            "cases": len(results.read_json(folder / "split.json")["train"]),
+            "steps": stage.train.steps,
+            "seconds": checkpoint.facts(folder / "checkpoints")["train_seconds"],
         }
-        for (_, folder), each in zip(run.stages, found, strict=True)
+        for stage, folder in run.stages
     ]
     return claims.Record(
         claim=config.claim.name,

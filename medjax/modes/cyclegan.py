@@ -32,7 +32,7 @@ DIVISOR = 4  # of a generator that halves twice
 
 
 def training(run: Experiment, folders: Mapping[str, list[Path]], _trained: Any) -> Paradigm:
-    """Generators and discriminators in one step; half of the training patients are each contrast's.
+    """Generators and discriminators in one step.
 
     `_trained` is None: no other run's weights fit. What would stop the audit stops the run here.
     """
@@ -59,8 +59,19 @@ def training(run: Experiment, folders: Mapping[str, list[Path]], _trained: Any) 
         ),
         motion=motion,
         shown=("cycle_source", "cycle_target", "gan_g"),
-        groups=halves([case.patient for case in run.cases(run.split.train)]),
+        groups=groups(run),
     )
+
+
+def groups(run: Experiment) -> Sequence[Sequence[int]]:
+    """Whose images are the source's, whose the target's: half of the training patients each.
+
+    With `cyclegan.simulated` new synthetic patients (the empty group), and all training cases.
+    """
+    cases = run.cases(run.split.train)
+    if run.config.cyclegan.simulated:
+        return (), tuple(range(len(cases)))
+    return halves([case.patient for case in cases])
 
 
 def halves(patients: Sequence[str]) -> tuple[list[int], list[int]]:

@@ -24,6 +24,7 @@ def defaults(name: str) -> Config:
     data.folds = 5
     data.fold = 0  # this fold is the test set
     data.validation = 0.1  # share of the other patients that validates
+    data.train_cases = 0  # train on so many of the remaining cases alone (0 = all)
     data.cache = ""  # folder of prepared cases; "" = one per user
 
     config.synth = synth = ConfigDict()  # synthetic patients, made where data.root is unset
@@ -40,6 +41,8 @@ def defaults(name: str) -> Config:
     synth.label_maps = config_dict.placeholder(str)  # folder of anatomies; unset: MNI152
     synth.table = "auto"  # ids of the label maps: freesurfer, brainweb, brainweb20
     synth.head = False  # keep what lies around the brain
+    synth.translate = config_dict.placeholder(str)  # a trained CycleGAN's work folder: it makes its
+    synth.translated = 1.0  # target contrast for this share of the patients beside the cases
     synth.beside = config_dict.placeholder(str)  # synthesize: a real data set to compare with
 
     config.plan = plan = ConfigDict()  # what is unset follows the rules of data/plan.py
@@ -94,6 +97,9 @@ def defaults(name: str) -> Config:
     config.cyclegan = cyclegan = ConfigDict()  # of the paradigm of that name
     cyclegan.source = "t1"  # channels by name: what is translated
     cyclegan.target = "flair"  # into what
+    cyclegan.simulated = (
+        False  # the source's images are of synthetic patients, all cases the target's
+    )
     cyclegan.guard = True  # the networks see the labels beside the image
     cyclegan.width = 16  # channels of the first stage of both networks
     cyclegan.blocks = 3  # residual blocks of a generator

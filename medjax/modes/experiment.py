@@ -170,6 +170,7 @@ def prepare_experiment(config: Config, workdir: Path) -> Experiment:
         fold=config.data.fold,
         validation=config.data.validation,
         seed=config.seed,
+        train_cases=config.data.train_cases,
     )
     split_path = workdir / "split.json"
     if split_path.is_file():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medjax.data import recipe as recipes
-from medjax.data.fresh import Source, source
+from medjax.data.fresh import Restyle, Source, source
 from medjax.data.parents import parent_of
 from medjax.data.parents import parents as open_parents
 from medjax.data.plan import Plan
@@ -56,19 +56,17 @@ def make(config: Config, root: Path | None = None) -> tuple[str, set[str]]:
     return str(folder), {case_name(index, sources) for index in range(chosen.cases)}
 
 
-def beside(config: Config, plan: Plan, train: Sequence[str]) -> Source | None:
-    """The synthetic patients that a share of the training patches comes from; None for a share of 0.
+def beside(
+    config: Config, plan: Plan, train: Sequence[str], restyle: Restyle | None = None
+) -> Source:
+    """The synthetic patients that training patches come from beside those of the cases `train`.
 
     Where the training cases are synthetic too, new patients have the anatomies of those alone: the
     other anatomies validate and test.
     """
     chosen = config.synth
-    if not 0 <= chosen.share <= 1:
-        raise UserError(f"synth.share: {chosen.share} is no share; give 0 to 1")
-    if not chosen.share:
-        return None
     if config.train.workers:
-        raise UserError("synth.share: patients are made in this process; set train.workers to 0")
+        raise UserError("train.workers: synthetic patients are made in this process; set it to 0")
     if chosen.reuse < 1 or chosen.pool < 0:
         raise UserError("synth.reuse: at least 1, and synth.pool at least 0")
     sources = parents(config)
@@ -84,5 +82,6 @@ def beside(config: Config, plan: Plan, train: Sequence[str]) -> Source | None:
         reuse=chosen.reuse,
         pool=chosen.pool,
         folder=case_cache(config),
+        restyle=restyle,
         progress=bar("making synthetic patients"),
     )

@@ -20,6 +20,7 @@ from medjax.modes.defaults import Config
 from medjax.modes.eval import evaluate
 from medjax.modes.experiment import Experiment
 from medjax.modes.folders import case_cache
+from medjax.modes.restyle import restyle
 from medjax.modes.trained import load_weights
 from medjax.train import checkpoint, loop, results, state, step
 from medjax.train.writers import Writers
@@ -31,6 +32,11 @@ RUNTIME_GB = 2.2  # Python, JAX, compiler and allocator: peaks of 1.7 to 2.7 GB 
 
 def main(config: Config, workdir: Path) -> None:
     """Trains, or goes on where a killed run of the same config stopped, then evaluates."""
+    evaluate(*train(config, workdir))
+
+
+def train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
+    """All of `main` but the evaluation: no test case is read."""
     experiment.start_jax()
     _check(config)
     stored = experiment.claim(config, workdir)
@@ -49,7 +55,7 @@ def main(config: Config, workdir: Path) -> None:
         for part in parts
     }
     fit(run, stored, folders, trained)
-    evaluate(run, stored)
+    return run, stored
 
 
 def trained_weights(run: Experiment) -> Any:
@@ -113,7 +119,9 @@ def fit(
     _check_parts(chosen.accumulate, plan.batch // mesh.size, paradigm.rows)
     compiled = step.map_step(paradigm.step, mesh)
     key = jax.random.key(config.seed)
-    patients = synthetic.beside(config, plan, run.split.train)
+    patients = None
+    if config.synth.share or not all(paradigm.groups):
+        patients = synthetic.beside(config, plan, run.split.train, restyle(run))
 
     def batches(steps: int, first: int) -> Iterator[dict[str, np.ndarray]]:
         drawn = patches(
@@ -209,6 +217,10 @@ def _check(config: Config) -> None:
         )
     if train.start_from and train.paradigm != "supervised":
         raise UserError(f"train.start_from: is for segmenters; unset it for {train.paradigm}")
+    if not 0 <= config.synth.share <= 1:
+        raise UserError(f"synth.share: {config.synth.share} is no share; give 0 to 1")
+    if config.synth.share and train.paradigm == "cyclegan":
+        raise UserError("synth.share: is for segmenters; set cyclegan.simulated for a CycleGAN")
     if train.minutes <= 0 and train.steps < 1:
         raise UserError("train.steps: a run needs at least one step, or train.minutes")
     if train.batch_dice and train.accumulate > 1:

@@ -112,7 +112,7 @@ def _receiver(
         texture=texture * lesion * uniform(0.5, 1.5, signals.shape),
         bias=uniform(0.02, 0.2),
         noise=uniform(0.005, 0.03),
-        blur=uniform(0.2, 0.9),
+        blur=uniform(0.2, 0.6),
         thickness=jnp.where(thick, uniform(2.0, 6.0), 0.0),
         slices=jax.random.randint(next(keys), (count,), 0, 3),
         fault=faulty * (1 + jnp.floor(uniform(0, len(FAULTS) - 1))).astype(jnp.int32),

@@ -65,6 +65,7 @@ class BalancedSsfp(NamedTuple):
 Protocol = SpinEcho | SpoiledGradientEcho | InversionRecovery | BalancedSsfp
 CONTRASTS = ("T1", "T1ce", "T2", "FLAIR")
 PRESETS = (*CONTRASTS, "PD", "bSSFP")
+INVERSION = 0.1  # share by which inversion times vary
 
 
 def null_ti(t1: Number, tr: Number) -> Number:
@@ -93,10 +94,18 @@ def protocols(field: float) -> dict[str, Protocol]:
 def vary_protocols(
     key: Array, sequences: Mapping[str, Protocol], width: float = 0.04
 ) -> dict[str, Protocol]:
-    """Scanner settings of one subject: every time and angle within this share."""
+    """Scanner settings of one subject: every time and angle within this share.
+
+    Inversion times are within `INVERSION`: few scanners null fluid, and flow spoils what does.
+    """
+    ti_key, key = jax.random.split(key)
     leaves, form = jax.tree.flatten(dict(sequences))
     drawn = jax.random.uniform(key, (len(leaves),), minval=1 - width, maxval=1 + width)
     varied = jax.tree.unflatten(form, [leaf * drawn[i] for i, leaf in enumerate(leaves)])
+    late = jax.random.uniform(ti_key, minval=1 - INVERSION, maxval=1 + INVERSION)
+    for name, given in sequences.items():
+        if isinstance(given, InversionRecovery):
+            varied[name] = varied[name]._replace(ti=given.ti * late)
     return {name: varied[name] for name in sequences}  # a tree sorts its keys
 
 

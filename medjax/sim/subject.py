@@ -21,7 +21,7 @@ from medjax.sim.vessels import vessels
 
 LARGEST = 1500.0  # ml: the heads of a larger brain, as templates have, are this large in the mean
 VESSEL = HEAD.index("vessel")
-YOUNGEST = 0.6  # share of fluid in a voxel that counts as tissue
+YOUNGEST = 0.7  # share of fluid in a voxel that counts as tissue
 STRIP = 1.0  # mm: how much more or less than the brain a skull-stripped image keeps
 
 

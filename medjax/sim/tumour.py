@@ -65,8 +65,8 @@ def draw_tumour(key: Array, *, necrotic: bool = True) -> Tumour:
     def uniform(low: float, high: float, shape: tuple[int, ...] = ()) -> Array:
         return jax.random.uniform(next(keys), shape, minval=low, maxval=high)
 
-    volume = 10 * 25 ** jax.random.beta(next(keys), 2.4, 1.6)
-    share = uniform(0.12, 0.65)
+    volume = 12 * 25 ** jax.random.beta(next(keys), 2.4, 1.6)
+    share = uniform(0.12, 0.55)
     radius = (volume * share * 750 / jnp.pi) ** (1 / 3)  # mm, of a ball
     offset = (uniform(-0.5, 0.5, (SEEDS, 3)) * radius).at[0].set(0)
     present = jnp.arange(SEEDS) <= uniform(0, SEEDS)
@@ -87,7 +87,7 @@ def draw_tumour(key: Array, *, necrotic: bool = True) -> Tumour:
         core=uniform(0.05, 0.2),
         quiet=jnp.maximum(uniform(-0.2, 0.35), 0.0),
         solid=uniform(0.6, 0.95),
-        swelling=uniform(0.3, 0.9),
+        swelling=uniform(0.45, 0.95),
     )
 
 

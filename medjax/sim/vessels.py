@@ -27,5 +27,5 @@ def vessels(
     curves = jnp.exp(-(first**2 + second**2) / (2 * radius**2)) * (0.3 + 0.7 * outer)
     patch = smooth_noise(patch_key, depth.shape, spacing, BEND)[0]
     sheet = jnp.exp(-(((depth - SHEET / 2) / (SHEET / 2)) ** 2))
-    sheet = sheet * jax.nn.sigmoid((patch - 2.0 + amounts[1]) / 0.15)
+    sheet = sheet * jax.nn.sigmoid((patch - 2.3 + amounts[1]) / 0.15)
     return jnp.clip(jnp.maximum(curves, sheet), 0, 1)

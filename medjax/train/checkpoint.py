@@ -40,6 +40,14 @@ def newest(folder: Path) -> int | None:
         return saved.latest_step()
 
 
+def facts(folder: Path) -> dict[str, Any]:
+    """What the newest checkpoint remembers beside its state. Errors: nothing saved yet."""
+    with manager(folder) as saved:
+        if saved.latest_step() is None:
+            raise UserError(f"{folder}: holds no checkpoint; train first")
+        return saved.restore(None, args=ocp.args.Composite(facts=ocp.args.JsonRestore()))["facts"]
+
+
 def save(
     checkpoints: ocp.CheckpointManager, state: State, facts: Mapping[str, Any], *, score: float
 ) -> None:

@@ -53,7 +53,7 @@ class Record:
     """One run of a claim, a JSON file: an arm with one seed and one fold. It holds no path of a machine.
 
     `recipe_sha256` is the same for all runs of an arm; `steps` the optimiser steps behind the judged
-    weights; `stages` its trainings ({run, data, cases, steps, seconds}: arms may share one); `data` the
+    weights; `stages` its trainings ({run, cases, steps, seconds}: arms may share one); `data` the
     set that it was judged on (name, cases, split_sha256); `patients` the patient of each test case;
     `scores[structure][metric][case]`, None where undefined.
     """
@@ -248,7 +248,7 @@ def _facts(claim: Claim, records: Sequence[Record]) -> Iterator[str]:
     yield f"Seeds: {_listed(r.seed for r in records)}; folds: {_listed(r.fold for r in records)}"
     yield f"Device: {_listed(r.device for r in records)}"
     yield f"Commit (+: changed since): {_listed(_short(r.commit) for r in records)}"
-    yield f"Time: {sum(stages.values()) / 60:.0f} minutes; trainings: {len(stages)}"
+    yield f"Time: {sum(stages.values()) / 60:.0f} minutes of training; trainings: {len(stages)}"
 
 
 def _short(commit: str) -> str:

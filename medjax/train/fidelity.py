@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, Bool, Float, Float32, Integer
 
 from medjax.data.cases import IGNORE, Case
 from medjax.data.plan import Plan
@@ -91,6 +91,21 @@ def translator(networks: Networks, params: Params) -> Forward:
     return lambda seen: apply(params, seen)
 
 
+def translate_prepared(
+    image: Float32[np.ndarray, "d h w c"],
+    label: Integer[np.ndarray, "d h w"],
+    forward: Forward,
+    networks: Networks,
+    plan: Plan,
+    *,
+    tiles: int,
+) -> Float32[np.ndarray, "d h w 2"]:
+    """A case on the plan's grid and in its units, window by window: the made target, and the way back."""
+    masks = np.asarray(networks.masks(jnp.asarray(label)[None])[0])
+    seen = np.concatenate([image[..., networks.source, None], masks], axis=-1)
+    return sliding_window(forward, seen, plan.patch, tiles=tiles)
+
+
 def translate(
     scan: Scan, name: str, forward: Forward, networks: Networks, plan: Plan, *, tiles: int
 ) -> dict[str, Float32[np.ndarray, "x y z"]]:
@@ -103,11 +118,9 @@ def translate(
         normalisation=plan.normalisation,
         name=name,
     )
-    masks = np.asarray(networks.masks(jnp.asarray(label)[None])[0])
-    true = image[..., _channels(networks)]
-    seen = np.concatenate([true[..., 1:], masks], axis=-1)
-    found = sliding_window(forward, seen, plan.patch, tiles=tiles)
-    channels = np.concatenate([found, true], axis=-1)
+    assert label is not None
+    found = translate_prepared(image, label, forward, networks, plan, tiles=tiles)
+    channels = np.concatenate([found, image[..., _channels(networks)]], axis=-1)
     names = ("made", "returned", "target", "source")
     return {n: restore_channel(channels[..., i], geometry) for i, n in enumerate(names)}
 

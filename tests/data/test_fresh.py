@@ -7,20 +7,19 @@ import pytest
 
 from medjax.data.fresh import FIRST, TOGETHER, class_indices, fitted, source
 from medjax.data.layouts.conventions import CONVENTIONS
-from medjax.data.parents import parents
 from medjax.data.patches import iterate, patches
 from medjax.data.plan import Plan
 from medjax.data.recipe import Recipe, maker
 from medjax.errors import UserError
 
-RECIPE = Recipe(spacing=4.0, contrasts=("FLAIR", "T1ce"), faults=0.0)
+RECIPE = Recipe(spacing=4.0)
 PLAN = Plan(
     dimensions=3,
     spacing=(4.0, 4.0, 4.0),
     axes=(2, 1, 0),
     coarse_axis=None,
-    channels=("flair", "t1c"),
-    normalisation=({"scheme": "zscore"}, {"scheme": "zscore"}),
+    channels=("t1", "t1ce", "t2", "flair"),
+    normalisation=({"scheme": "zscore"},) * 4,
     convention=CONVENTIONS["brats2015"].to_dict(),
     patch=(16, 16, 16),
     batch=2,
@@ -35,17 +34,18 @@ PLAN = Plan(
 
 
 @pytest.fixture(scope="module")
-def template():
-    return parents(None)
+def parents(egg):
+    return [egg]
 
 
 @pytest.fixture(scope="module")
-def fresh(template):
-    return source(RECIPE, template, PLAN, seed=3, reuse=2)
+def fresh(parents):
+    return source(RECIPE, parents, PLAN, seed=3, reuse=2)
 
 
 def test_channels_follow_the_plan():
-    assert fitted(Recipe(), PLAN).contrasts == ("FLAIR", "T1ce")
+    two = replace(PLAN, channels=("flair", "t1c"))
+    assert fitted(Recipe(), two).contrasts == ("FLAIR", "T1ce")
     with pytest.raises(UserError, match=r"data\.channels: adc"):
         fitted(Recipe(), replace(PLAN, channels=("t1", "adc")))
 
@@ -63,8 +63,8 @@ def test_a_convention_without_the_classes_is_refused():
         class_indices(CONVENTIONS["acdc"])
 
 
-def test_a_patient_is_prepared_as_a_file_would_be(fresh, template):
-    made = maker(fitted(RECIPE, PLAN))(3, FIRST, template[0])
+def test_a_patient_is_prepared_as_a_file_would_be(fresh, parents):
+    made = maker(fitted(RECIPE, PLAN))(3, FIRST, parents[0])
     case = fresh(0)
     label = np.array([0, 1, 2, 4], np.uint8)[made.label].transpose(2, 1, 0)
     brain = np.flatnonzero((made.image > 0).any(axis=(1, 2, 3)))
@@ -77,8 +77,8 @@ def test_a_patient_is_prepared_as_a_file_would_be(fresh, template):
     np.testing.assert_allclose(case.image[inside].std(axis=0), 1, atol=1e-2)
 
 
-def test_samples_take_turns_and_patients_change(fresh, template):
-    again = source(RECIPE, template, PLAN, seed=3, reuse=2)
+def test_samples_take_turns_and_patients_change(fresh, parents):
+    again = source(RECIPE, parents, PLAN, seed=3, reuse=2)
     names = [fresh(index).id for index in range(2 * TOGETHER + 1)]
     assert names[:TOGETHER] == names[TOGETHER : 2 * TOGETHER]
     assert len(set(names)) == TOGETHER + 1
@@ -86,7 +86,7 @@ def test_samples_take_turns_and_patients_change(fresh, template):
     np.testing.assert_array_equal(late.image, fresh(2 * TOGETHER).image)
 
 
-def test_a_pool_is_made_once(template, tmp_path):
+def test_a_pool_is_made_once(parents, tmp_path):
     seen = []
 
     def watch(items):
@@ -94,12 +94,12 @@ def test_a_pool_is_made_once(template, tmp_path):
         return iter(items)
 
     chosen = {"seed": 3, "reuse": 2, "pool": 2, "folder": tmp_path, "progress": watch}
-    first = source(RECIPE, template, PLAN, **chosen)
-    second = source(RECIPE, template, PLAN, **chosen)
+    first = source(RECIPE, parents, PLAN, **chosen)
+    second = source(RECIPE, parents, PLAN, **chosen)
     assert seen == [2]
     np.testing.assert_array_equal(first(0).image, second(2).image)
     assert not np.array_equal(first(0).image, first(1).image)
-    source(RECIPE, template, PLAN, **{**chosen, "seed": 4})
+    source(RECIPE, parents, PLAN, **{**chosen, "seed": 4})
     assert seen == [2, 2]
 
 

@@ -132,10 +132,32 @@ def test_groups_take_turns_and_each_shows_every_case_once_a_round(folders):
     assert all(sorted(pair) == [0, 2] for pair in seen[::2].reshape(4, 2).tolist())
 
 
-def test_the_last_share_of_a_batch_holds_foreground(folders):
-    drawn = patches(folders, steps=20, patch=(2, 2, 2), batch=4, seed=0, foreground=0.5)
-    for number in range(20):
-        assert (drawn[number]["label"][2:] > 0).any(axis=(1, 2, 3)).all()
+@pytest.mark.parametrize(("batch", "groups"), [(4, ()), (2, ((0,), (1, 2)))])
+def test_a_share_of_each_group_holds_foreground(folders, batch, groups):
+    drawn = patches(
+        folders, steps=40, patch=(2, 2, 2), batch=batch, seed=0, foreground=0.5, groups=groups
+    )
+    held = [(drawn[number]["label"] > 0).any(axis=(1, 2, 3)) for number in range(40)]
+    for group in range(max(len(groups), 1)):
+        of_group = np.concatenate(held)[group :: max(len(groups), 1)]
+        assert of_group[1::2].all()  # every second one
+        assert not of_group[::2].all()
+
+
+def test_an_empty_group_is_synthetic(folders):
+    asked = []
+
+    def patient(number):
+        asked.append(number)
+        return open_cached(folders[0])
+
+    drawn = patches(
+        folders, steps=3, patch=(4, 4, 4), batch=4, seed=0, groups=((), (0, 1)), synthetic=patient
+    )
+    seen = np.concatenate([drawn[number]["case"] for number in range(3)])
+    assert (seen[::2] == len(folders)).all()
+    assert (seen[1::2] < 2).all()
+    assert asked == [0, 1, 2, 3, 4, 5]  # none is left out
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -45,6 +45,21 @@ def test_order_of_the_folder_does_not_matter_but_the_seed_does():
     assert first.sha256() != split(cases, folds=5, fold=0, validation=0.1, seed=1).sha256()
 
 
+def test_few_training_cases_are_of_many_patients():
+    cases = cases_of(10, scans=3)
+    whole = split(cases, folds=5, fold=0, validation=0.1)
+    few = split(cases, folds=5, fold=0, validation=0.1, train_cases=8)
+    assert (few.validation, few.test) == (whole.validation, whole.test)
+    assert set(few.train) < set(whole.train)
+    assert len(few.train) == 8
+    assert len({name[:2] for name in few.train}) == 7  # all that there are
+    more = split(cases, folds=5, fold=0, validation=0.1, train_cases=9)
+    assert set(few.train) < set(more.train)
+    assert split(cases, folds=5, fold=0, validation=0.1, train_cases=99) == whole
+    with pytest.raises(UserError, match=r"data\.train_cases"):
+        split(cases, folds=5, fold=0, train_cases=-1)
+
+
 @pytest.mark.parametrize(
     ("folds", "fold", "validation", "key"),
     [(5, 5, 0.1, "data.fold"), (30, 0, 0.1, "data.folds"), (5, 0, 1.0, "data.validation")],

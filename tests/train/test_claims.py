@@ -58,9 +58,7 @@ def records(arm, values, *, seeds=(), fold=0, first=0, **changes):
             versions={"jax": "1"},
             data={"name": "scans", "cases": 9, "split_sha256": "a"},
             steps=10,
-            stages=[
-                {"run": f"{arm}/{seed}", "data": "scans", "cases": 6, "steps": 10, "seconds": 90.0}
-            ],
+            stages=[{"run": f"{arm}/{seed}", "cases": 6, "steps": 10, "seconds": 90.0}],
             patients={c: f"patient {c}" for c in cases},
             scores={"WT": {"dice": dice}},
         )
@@ -204,7 +202,7 @@ def test_the_page_states_what_was_found():
     effect = found[1].effect
     assert f"+0.080 [{effect.low:+.3f}, {effect.high:+.3f}] | reproduced |" in more
     assert "Seeds: 0, 1, 2; folds: 0" in more
-    assert "Time: 9 minutes; trainings: 6" in more
+    assert "Time: 9 minutes of training; trainings: 6" in more
     assert "0123456789ab+" in more
     assert "No run yet." in other
     assert "incomplete" in other
@@ -215,7 +213,7 @@ def test_the_page_states_what_was_found():
 def test_a_training_that_arms_share_is_timed_once():
     made = arms(0.08)
     shared = [replace(r, stages=made[0].stages) for r in made]
-    assert "Time: 2 minutes; trainings: 1" in page({"more": CLAIM}, {"more": shared})
+    assert "Time: 2 minutes of training; trainings: 1" in page({"more": CLAIM}, {"more": shared})
 
 
 def test_the_shipped_rules_say_in_words_what_their_numbers_do():
