@@ -73,4 +73,4 @@ def _cached(path: Path, table: str, head: bool, cache: Path | None) -> Anatomy:
         with atomic(kept) as temporary, open(temporary, "wb") as stream:
             np.savez(stream, shares=made.shares.astype(np.float16), depth=made.depth)
     with np.load(kept) as arrays:
-        return Anatomy(arrays["shares"].astype(np.float32), arrays["depth"], path.name)
+        return Anatomy(arrays["shares"], arrays["depth"], path.name)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int16, UInt8
 
@@ -91,7 +92,7 @@ def maker(recipe: Recipe) -> Callable[[int, int, anatomy.Anatomy], Patient]:
     def make(key: jax.Array, shares: jax.Array, depth: jax.Array) -> Any:
         return make_subject(
             key,
-            anatomy.Anatomy(shares, depth, ""),
+            anatomy.Anatomy(shares.astype(jnp.float32), depth, ""),  # many are kept in half
             shape=recipe.shape,
             spacing=recipe.spacing,
             contrasts=recipe.contrasts,

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-TINY = ["--config.plan.width=4", "--config.train.steps=2", "--config.train.minutes=0.0"]
+TINY = [
+    "--config.plan.width=4",
+    "--config.plan.stages=3",
+    "--config.train.steps=2",
+    "--config.train.minutes=0.0",
+]
 
 
 def blob(shape, spacing, radius, classes):
