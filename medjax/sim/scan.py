@@ -1,5 +1,6 @@
 """An examination: what a scanner makes of a body, by MR physics or with contrasts at random."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from medjax.sim.tissue import HEAD, TISSUES, stack, tissues, vary
 
 FAULTS = ("none", "motion", "ghosting", "spikes", "gibbs")
 GRAIN = 3.0  # mm
+BLUR = (0.2, 0.6)  # mm
 
 
 class Look(NamedTuple):
@@ -112,7 +114,7 @@ def _receiver(
         texture=texture * lesion * uniform(0.5, 1.5, signals.shape),
         bias=uniform(0.02, 0.2),
         noise=uniform(0.005, 0.03),
-        blur=uniform(0.2, 0.6),
+        blur=uniform(*BLUR),
         thickness=jnp.where(thick, uniform(2.0, 6.0), 0.0),
         slices=jax.random.randint(next(keys), (count,), 0, 3),
         fault=faulty * (1 + jnp.floor(uniform(0, len(FAULTS) - 1))).astype(jnp.int32),
@@ -144,7 +146,9 @@ def scan(
         image = receiver.rician(noise_key, image, look.noise[c] * averaged)
         image = lax.switch(look.slices[c], _slicers(spacing), image, look.thickness[c])
         sigma = jnp.full((3, 1), look.blur[c] / spacing)
-        image = gaussian_blur(image[..., None], sigma, radius=2)[..., 0]
+        image = gaussian_blur(image[..., None], sigma, radius=math.ceil(3 * BLUR[1] / spacing))[
+            ..., 0
+        ]
         images.append(image * look.scale[c])
     return jnp.stack(images, axis=-1)
 

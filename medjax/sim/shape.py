@@ -32,7 +32,7 @@ class Deformation(NamedTuple):
 def grid_shape(extent: Sequence[float], spacing: float) -> tuple[int, int, int]:
     """Voxels of a field of view (mm) at an isotropic `spacing` in mm, between 0.5 and 4."""
     if not 0.5 <= spacing <= 4.0:
-        raise UserError(f"spacing={spacing:g}: cases are made at 0.5 to 4 mm; use for example 2")
+        raise UserError(f"synth.spacing: {spacing:g} mm; cases are made at 0.5 to 4 mm")
     x, y, z = (int(np.ceil(length / spacing - 1e-6)) for length in extent)
     return x, y, z
 

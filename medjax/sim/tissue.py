@@ -78,7 +78,7 @@ def tissues(field: float) -> dict[str, Tissue]:
         }
     else:
         raise UserError(
-            f"field={field:g}: no tissue table at this strength; use 1.5 or 3.0 (tesla)"
+            f"synth.fields: {field:g} T: no tissue table at this strength; use 1.5 or 3.0"
         )
     table = {name: Tissue(*values, t1_gd=values[0]) for name, values in normal.items()}
     table["vessel"] = table["vessel"]._replace(t1_gd=300.0)

@@ -98,7 +98,9 @@ def test_the_second_reading_comes_from_the_cache(folder, made, monkeypatch):
 
 def test_a_head_keeps_its_skull(folder, made):
     whole = open_parent(folder / "b.nii.gz", head=True)
-    kept, stripped = (p.shares[..., HEAD.index("skull")].sum(dtype=float) for p in (whole, made[0][1]))
+    kept, stripped = (
+        p.shares[..., HEAD.index("skull")].sum(dtype=float) for p in (whole, made[0][1])
+    )
     assert kept == pytest.approx((label_map() == 7).sum(), rel=0.01)
     assert 0 < stripped < kept  # what lies within 4 mm
 

@@ -13,9 +13,9 @@ from medjax.sim.subject import Subject
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"spacing": 0.0}, "spacing=0: .* 0.5 to 4 mm"),
+        ({"spacing": 0.0}, "synth.spacing: 0 mm; .* 0.5 to 4 mm"),
         ({"fields": ()}, r"synth\.fields: is empty"),
-        ({"fields": (1.5, 2.0)}, r"field=2: .* 1\.5 or 3\.0"),
+        ({"fields": (1.5, 2.0)}, r"synth.fields: 2 T: .* 1\.5 or 3\.0"),
         ({"contrasts": ()}, r"synth\.contrasts: .* choose of T1, T1ce, T2, FLAIR, PD, bSSFP"),
         ({"contrasts": ("T1", "DWI")}, r"synth\.contrasts: .*DWI.* is unknown"),
         ({"contrasts": ("T1", "T2", "T1")}, r"synth\.contrasts: .* names one twice"),

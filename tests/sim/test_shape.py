@@ -61,7 +61,7 @@ def test_the_grid_covers_the_view(extent, spacing):
 
 @pytest.mark.parametrize("spacing", [0.0, -1.0, 0.1, 4.1, float("nan"), float("inf")])
 def test_impossible_spacing(spacing):
-    with pytest.raises(UserError, match=r"spacing=.* 0\.5 to 4 mm"):
+    with pytest.raises(UserError, match=r"synth\.spacing: .* 0\.5 to 4 mm"):
         grid_shape(EXTENT, spacing)
 
 

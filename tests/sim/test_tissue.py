@@ -37,7 +37,7 @@ def test_gadolinium_stays_in_vessels_and_where_the_barrier_is_broken(field):
 
 @pytest.mark.parametrize("field", [0.0, 7.0, float("nan")])
 def test_unknown_field_strength(field):
-    with pytest.raises(UserError, match=r"field=.*: .*1\.5 or 3\.0"):
+    with pytest.raises(UserError, match=r"synth\.fields: .*: .*1\.5 or 3\.0"):
         tissues(field)
 
 
