@@ -98,7 +98,7 @@ def defaults(name: str) -> Config:
     cyclegan.source = "t1"  # channels by name: what is translated
     cyclegan.target = "flair"  # into what
     cyclegan.simulated = (
-        False  # the source's images are of synthetic patients, all cases the target's
+        False  # the source's images are synthetic patients', all cases the target's
     )
     cyclegan.guard = True  # the networks see the labels beside the image
     cyclegan.width = 16  # channels of the first stage of both networks

@@ -56,5 +56,5 @@ def restyle(run: Experiment) -> Restyle | None:
         changed[..., nets.target] = np.where(brain, made, 0)
         return changed
 
-    name = results.sha256([config.to_json_best_effort(), facts["step"]])
+    name = results.sha256([results.read_json(folder / "config.json"), facts["step"]])
     return Restyle(apply, chosen.translated, name)
