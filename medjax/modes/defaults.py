@@ -97,9 +97,7 @@ def defaults(name: str) -> Config:
     config.cyclegan = cyclegan = ConfigDict()  # of the paradigm of that name
     cyclegan.source = "t1"  # channels by name: what is translated
     cyclegan.target = "flair"  # into what
-    cyclegan.simulated = (
-        False  # the source's images are synthetic patients', all cases the target's
-    )
+    cyclegan.simulated = False  # synthetic patients are the source, all training cases the target
     cyclegan.guard = True  # the networks see the labels beside the image
     cyclegan.width = 16  # channels of the first stage of both networks
     cyclegan.blocks = 3  # residual blocks of a generator
