@@ -1,9 +1,14 @@
-"""Does synthetic data help tumour segmentation? The claims `synthetic` and `phantom` of claims.yaml.
+"""Does synthetic data help segmentation? The claims `synthetic`, `sclerosis`, `phantom` of claims.yaml.
 
 On real scans; DIR is a BraTS folder with FLAIR and T1ce, MAPS one with label maps of healthy heads:
 
     python launch.py --config experiments/claims/synthetic.py --config.data.root=DIR \
         --config.synth.label_maps=MAPS --workdir runs/synthetic
+
+On multiple sclerosis; DIR holds patients with T1 and FLAIR (their lesions in mask.nii.gz):
+
+    python launch.py --config experiments/claims/synthetic.py:sclerosis --config.data.root=DIR \
+        --config.synth.label_maps=MAPS --workdir runs/sclerosis
 
 On phantoms, where many patients can be tested: the target is another generator than the source, with
 other anatomies (MAPS against MNI152), field strength (3 against 1.5 T), growth (with necrosis or without)
@@ -41,21 +46,28 @@ PATIENTS = 24  # synthetic ones, of each family
 Stage = dict[str, Any]
 
 
-def get_config(part: str = "real") -> Config:
-    """The claim on `real` scans or on `phantom`s, or the `target` of the phantoms."""
+def get_config(part: str = "synthetic") -> Config:
+    """The claim on real tumours, on `sclerosis`, on a `phantom`, or the `target` of the phantom."""
     if part == "target":
         return target()
-    if part not in ("real", "phantom"):
-        raise UserError(f"synthetic.py:{part}: give :phantom, :target or nothing")
-    config = defaults("synthetic" if part == "real" else part)
+    if part not in ("synthetic", "sclerosis", "phantom"):
+        raise UserError(f"synthetic.py:{part}: give :sclerosis, :phantom, :target or nothing")
+    config = defaults(part)
     config.mode = "claims"
     segmenter(config)
-    config.data.layout = "brats"
-    config.data.channels = ("t1ce", "flair")
+    channels = ("T1", "FLAIR") if part == "sclerosis" else ("t1ce", "flair")
+    config.data.channels = channels
     config.data.validation = 0.0  # nothing is chosen by it, and every patient is needed
-    if part == "real":
-        config.data.folds = 3
-    else:
+    config.data.folds = 3
+    config.data.layout = "brats"
+    if part == "sclerosis":
+        config.data.layout = "plain"
+        config.data.convention = "background,lesion"
+        config.synth.growth = "plaques"
+        config.synth.spacing = 1.5  # lesions are small
+        config.plan.spacing = (1.5, 1.5, 1.5)
+        config.cyclegan.target = "FLAIR"
+    if part == "phantom":
         config.data.folds = 2
         config.data.train_cases = 4
         config.synth.fields = (1.5,)
@@ -69,11 +81,12 @@ def get_config(part: str = "real") -> Config:
     claim.page = str(HERE.parents[1] / "CLAIMS.md")
     claim.seeds = (0, 1, 2)
     claim.folds = tuple(range(config.data.folds))
+    gan = {**GAN, "cyclegan.source": channels[0]}
     claim.arms = {
         "real": ({"train.steps": STEPS},),
         "physics": first_on({}),
-        "cyclegan": (GAN, *first_on(TRANSLATE)),
-        "both": (GAN, *first_on({**TRANSLATE, "synth.translated": 0.5})),
+        "cyclegan": (gan, *first_on(TRANSLATE)),
+        "both": (gan, *first_on({**TRANSLATE, "synth.translated": 0.5})),
         "synthseg": first_on({"synth.style": "random"}),
     }
     with config.unlocked():
@@ -101,8 +114,8 @@ def first_on(patients: Stage) -> tuple[Stage, Stage]:
     return synthetic, {"train.steps": STEPS - FIRST}
 
 
-# FLAIR from simulated T1ce, as true FLAIR of the training cases looks: the recipe of t1_to_flair.py. It is
-# not a step of the segmenter's.
+# FLAIR from a simulated T1 or T1ce, as true FLAIR of the training cases looks: the recipe of t1_to_flair.py.
+# Its steps are not the segmenter's.
 GAN: Stage = {
     "train.paradigm": "cyclegan",
     "train.steps": 1500,
@@ -117,7 +130,6 @@ GAN: Stage = {
     "plan.patch": (1, 64, 64),
     "augment.strength": 0.0,
     "cyclegan.simulated": True,
-    "cyclegan.source": "t1ce",
     "cyclegan.cycle": 1.0,
     "cyclegan.identity": 0.0,
 }

@@ -18,18 +18,26 @@ from medjax.data.parents import parent_of
 from medjax.data.plan import Plan
 from medjax.data.prepare import Scan, prepare
 from medjax.data.recipe import VERSION, Patient, Recipe, maker
-from medjax.data.synthetic import CLASSES
 from medjax.errors import UserError
 from medjax.sim.anatomy import Anatomy
 from medjax.space.volume import Volume
 
 TOGETHER = 4  # patients that are drawn from at a time
 FIRST = 1_000_000  # number of the first one: those before are cases in files
-CONTRASTS = {"t1": "T1", "t1n": "T1", "t1ce": "T1ce", "t1c": "T1ce", "t2": "T2", "t2w": "T2"} | {
+CONTRASTS = {
+    "t1": "T1",
+    "t1n": "T1",
+    "t1ce": "T1ce",
+    "t1c": "T1ce",
+    "t1post": "T1ce",
+    "t2": "T2",
+    "t2w": "T2",
+} | {
     "flair": "FLAIR",
     "t2f": "FLAIR",
     "pd": "PD",
 }
+ALSO = {"necrosis": ("non_enhancing",), "plaque": ("lesion", "foreground")}
 Source = Callable[[int], Cached]
 Image = Float32[np.ndarray, "d h w c"]
 Label = UInt8[np.ndarray, "d h w"]
@@ -63,14 +71,14 @@ def fitted(recipe: Recipe, plan: Plan) -> Recipe:
     return replace(recipe, contrasts=tuple(CONTRASTS[name] for name in names))
 
 
-def class_indices(convention: Convention) -> np.ndarray:
-    """The class index of a convention for each of `synthetic.CLASSES`, matched by name.
+def class_indices(convention: Convention, made: Convention) -> np.ndarray:
+    """The class index of a convention for each of those that patients are `made` with, matched by name.
 
-    A convention without necrosis counts it as non-enhancing core. Errors: no such class.
+    Where a class is not known, one of `ALSO` is taken for it. Errors: no such class.
     """
-    known = list(convention.classes)
-    names = [name if name in known else {"necrosis": "non_enhancing"}.get(name) for name in CLASSES]
-    missing = [wanted for wanted, name in zip(CLASSES, names, strict=True) if name not in known]
+    known, classes = list(convention.classes), made.classes
+    names = [next((n for n in (name, *ALSO.get(name, ())) if n in known), None) for name in classes]
+    missing = [wanted for wanted, name in zip(classes, names, strict=True) if name is None]
     if missing:
         raise UserError(
             f"data.convention: {convention.name} has no class {', '.join(missing)}, which synthetic "
@@ -100,7 +108,7 @@ def source(
     threads of one process: JAX cannot share a device with forks of it.
     """
     recipe = fitted(recipe, plan)
-    make, classes = maker(recipe), class_indices(plan.labels)
+    make, classes = maker(recipe), class_indices(plan.labels, recipe.convention)
 
     def prepared(number: int) -> Cached:
         parent = parents[parent_of(number, parents)]

@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int16, UInt8
 
+from medjax.data.cases import Convention
+from medjax.data.layouts.conventions import CONVENTIONS
 from medjax.errors import UserError
 from medjax.sim import anatomy, tissue
 from medjax.sim.shape import grid_affine, grid_shape
 from medjax.sim.signal import CONTRASTS, PRESETS
-from medjax.sim.subject import make_subject
+from medjax.sim.subject import GROWTHS, make_subject
 
-VERSION = 4  # of the generator: raise it with every change of what a seed gives
-GROWTHS = ("two_species", "one_species")
+VERSION = 5  # of the generator: raise it with every change of what a seed gives
 STYLES = ("physics", "random")
 LARGE = 300  # numbers: longer arrays are described in a record, as the seed gives them again
 
@@ -68,6 +69,11 @@ class Recipe:
         """Voxel index -> RAS mm from the middle of the brain."""
         return grid_affine(self.shape, self.spacing)
 
+    @property
+    def convention(self) -> Convention:
+        """What the values of the labels mean."""
+        return CONVENTIONS["plaque" if self.growth == "plaques" else "brats2023"]
+
     def facts(self) -> dict[str, Any]:
         """The recipe as plain data."""
         return json.loads(json.dumps(asdict(self)))
@@ -75,7 +81,7 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """One synthetic patient in RAS axes: images, label (BraTS 2023) and what was drawn, as JSON."""
+    """One synthetic patient in RAS axes: images, label by `Recipe.convention`, what was drawn as JSON."""
 
     image: Int16[np.ndarray, "x y z c"]
     label: UInt8[np.ndarray, "x y z"]
@@ -98,7 +104,7 @@ def maker(recipe: Recipe) -> Callable[[int, int, anatomy.Anatomy], Patient]:
             contrasts=recipe.contrasts,
             fields=recipe.fields,
             faults=recipe.faults,
-            necrotic=recipe.growth == "two_species",
+            growth=recipe.growth,
             randomised=recipe.style == "random",
             head=recipe.head,
         )

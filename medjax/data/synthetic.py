@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from medjax.data.layouts.brats import PLAQUES
 from medjax.data.parents import parent_of
 from medjax.data.recipe import VERSION, Patient, Recipe, maker
 from medjax.errors import UserError
@@ -19,19 +20,20 @@ from medjax.sim.anatomy import Anatomy
 from medjax.space.volume import Volume
 
 SUFFIXES = {"T1": "t1n", "T1ce": "t1c", "T2": "t2w", "FLAIR": "t2f", "PD": "pd", "bSSFP": "ssfp"}
-CLASSES = ("background", "necrosis", "oedema", "enhancing")  # labels 0 to 3, BraTS 2023
 PROVENANCE = "provenance.json"
 PACKAGES = ("jax", "numpy", "nilearn")
 
 
-def case_name(index: int, parents: Sequence[Anatomy]) -> str:
-    """BraTS-SYN-PARENT-NUMBER: what shares an anatomy is one patient to a split.
+def case_name(index: int, parents: Sequence[Anatomy], recipe: Recipe) -> str:
+    """BraTS-SYN-PARENT-NUMBER, or BraTS-SYNMS-PARENT-NUMBER with plaques.
 
-    With one parent alone each case is a patient of its own: they differ by deformation and growth.
+    What shares an anatomy is one patient to a split. With one parent alone each case is a patient of its
+    own: they differ by deformation and growth.
     """
+    kind = PLAQUES if recipe.growth == "plaques" else "BraTS-SYN"
     if len(parents) == 1:
-        return f"BraTS-SYN-{index:05d}-000"
-    return f"BraTS-SYN-{parent_of(index, parents):05d}-{index // len(parents):03d}"
+        return f"{kind}-{index:05d}-000"
+    return f"{kind}-{parent_of(index, parents):05d}-{index // len(parents):03d}"
 
 
 def make_cases(
@@ -46,7 +48,7 @@ def make_cases(
     """Write cases 0 to `cases` - 1 of the family `seed` under `root`, and return `root`.
 
     `root/NAME/NAME-{t1n,t1c,t2w,t2f,seg}.nii.gz` with `case_name`: int16 images, 0 outside the brain,
-    and uint8 labels (BraTS 2023: 1 necrosis, 2 oedema, 3 enhancing), isotropic, axes LPS; beside them
+    and uint8 labels by `Recipe.convention`, isotropic, axes LPS; beside them
     `provenance.json`, every number that was drawn. A case appears whole or not at all; complete ones
     are kept, so a run that was stopped goes on, and asking for more cases adds them.
     `progress(done, cases)` is called after each.
@@ -71,7 +73,7 @@ def make_cases(
             "parent": parent.name,
             "recipe": recipe.facts(),
         }
-        case = root / case_name(index, parents)
+        case = root / case_name(index, parents, recipe)
         if not _complete(case, wanted):
             if case.exists():
                 shutil.rmtree(case)
@@ -113,11 +115,14 @@ def _write_case(
         write(_to_lps(made.image[..., c], recipe.affine), path)
     write(_to_lps(made.label, recipe.affine), folder / f"{name}-seg.nii.gz")
     ml = recipe.spacing**3 / 1000
-    counts = np.bincount(made.label.ravel(), minlength=len(CLASSES))
+    classes = recipe.convention.classes
+    counts = np.bincount(made.label.ravel(), minlength=len(classes))
     record = {
         **wanted,
         "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
-        "volumes_ml": {CLASSES[label]: round(float(counts[label] * ml), 3) for label in (1, 2, 3)},
+        "volumes_ml": {
+            name: round(float(counts[label] * ml), 3) for label, name in enumerate(classes) if label
+        },
         "parameters": made.drawn,
     }
     (folder / PROVENANCE).write_text(json.dumps(record, indent=1) + "\n", "utf-8")

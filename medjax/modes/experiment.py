@@ -81,9 +81,8 @@ def open_data(config: Config) -> Dataset:
         if not config.synth.cases:
             raise UserError("config.data.root: is unset; give the folder of your data set")
         root, made = synthetic.make(config)
-    dataset = open_dataset(
-        root, data.layout, channels=tuple(data.channels), convention=data.convention
-    )
+    convention = data.convention or (synthetic.recipe(config).convention.name if made else "")
+    dataset = open_dataset(root, data.layout, channels=tuple(data.channels), convention=convention)
     cases = dataset.cases
     if made is not None:  # a cache shared by runs of other sizes may hold more
         cases = tuple(case for case in cases if case.id in made)

@@ -12,8 +12,8 @@ from jaxtyping import Float32
 from medjax import progress
 from medjax.data.cases import Case, Convention
 from medjax.data.layouts import open_dataset
-from medjax.data.layouts.conventions import CONVENTIONS
 from medjax.data.prepare import Scan, load
+from medjax.data.recipe import Recipe
 from medjax.data.synthetic import SUFFIXES
 from medjax.errors import UserError
 from medjax.io.atomic import atomic
@@ -69,7 +69,7 @@ def main(config: Config, workdir: Path) -> None:
     wanted = synthetic.recipe(config)
     contrasts, real = _beside(config, wanted.contrasts)
     _, names = synthetic.make(config, workdir)
-    made = _made(workdir, sorted(names), wanted.contrasts, contrasts)
+    made = _made(workdir, sorted(names), wanted, contrasts)
     sources = [made, real] if real else [made]
     seen = [_look(source, contrasts) for source in sources]
     structures = _structures(made.convention)
@@ -145,17 +145,15 @@ def _beside(config: Config, contrasts: Sequence[str]) -> tuple[tuple[str, ...], 
     return tuple(common), source
 
 
-def _made(
-    root: Path, names: Sequence[str], contrasts: Sequence[str], shown: Sequence[str]
-) -> Source:
+def _made(root: Path, names: Sequence[str], recipe: Recipe, shown: Sequence[str]) -> Source:
     """The cases just made, whatever their contrasts: a layout knows the usual ones alone."""
-    cases = []
+    cases, contrasts = [], recipe.contrasts
     for name in names:
         path = f"{root}/{name}/{name}"
         images = tuple(f"{path}-{SUFFIXES[contrast]}.nii.gz" for contrast in contrasts)
         cases.append(Case(name, name.rpartition("-")[0], images, f"{path}-seg.nii.gz"))
     picks = [contrasts.index(contrast) for contrast in shown]
-    return Source("synthetic", cases, CONVENTIONS["brats2023"], len(contrasts), picks)
+    return Source("synthetic", cases, recipe.convention, len(contrasts), picks)
 
 
 def _look(source: Source, contrasts: Sequence[str]) -> list[Seen]:

@@ -53,7 +53,7 @@ def make(config: Config, root: Path | None = None) -> tuple[str, set[str]]:
         folder = make_cases(
             root, sources, wanted, cases=chosen.cases, seed=config.seed, progress=show
         )
-    return str(folder), {case_name(index, sources) for index in range(chosen.cases)}
+    return str(folder), {case_name(index, sources, wanted) for index in range(chosen.cases)}
 
 
 def beside(
@@ -69,13 +69,13 @@ def beside(
         raise UserError("train.workers: synthetic patients are made in this process; set it to 0")
     if chosen.reuse < 1 or chosen.pool < 0:
         raise UserError("synth.reuse: at least 1, and synth.pool at least 0")
-    sources = parents(config)
+    sources, wanted = parents(config), recipe(config)
     if not config.data.root:
-        known = {case_name(index, sources): index for index in range(chosen.cases)}
+        known = {case_name(index, sources, wanted): index for index in range(chosen.cases)}
         used = sorted({parent_of(known[name], sources) for name in train})
         sources = [sources[number] for number in used]
     return source(
-        recipe(config),
+        wanted,
         sources,
         plan,
         seed=config.seed,

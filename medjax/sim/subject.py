@@ -1,4 +1,4 @@
-"""One synthetic subject, compiled: a parent bent to a new head, a tumour, four MR contrasts."""
+"""One synthetic subject, compiled: a parent bent to a new head, a disease, four MR contrasts."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from medjax.ops.sampling import Coordinates, centred_grid
 from medjax.sim.anatomy import Anatomy
 from medjax.sim.fields import smooth_noise
 from medjax.sim.mass import push
+from medjax.sim.plaques import draw_plaques, paint_plaques
 from medjax.sim.scan import draw_physics, draw_random, scan
 from medjax.sim.shape import draw_deformation, grid_shape, parent_points, read_field
 from medjax.sim.signal import CONTRASTS
@@ -19,6 +20,7 @@ from medjax.sim.tissue import HEAD
 from medjax.sim.tumour import CSF, GM, STEP, WM, draw_tumour, grow_in, paint
 from medjax.sim.vessels import vessels
 
+GROWTHS = ("two_species", "one_species", "plaques")  # tumours with necrosis, without; sclerosis
 LARGEST = 1500.0  # ml: the heads of a larger brain, as templates have, are this large in the mean
 VESSEL = HEAD.index("vessel")
 YOUNGEST = 0.7  # share of fluid in a voxel that counts as tissue
@@ -26,7 +28,8 @@ STRIP = 1.0  # mm: how much more or less than the brain a skull-stripped image k
 
 
 class Body(NamedTuple):
-    """What there is to scan: `shares` of `TISSUES`, sum 1 inside and 0 outside; BraTS `label`s;
+    """What there is to scan: `shares` of `TISSUES`, sum 1 inside and 0 outside; `label`s (of tumours
+    BraTS 2023's, 1 of plaques);
     `depth` mm below the surface of the brain; all that was `drawn`."""
 
     shares: Float[Array, "x y z tissues"]
@@ -36,25 +39,33 @@ class Body(NamedTuple):
 
 
 def make_body(
-    key: Array, parent: Anatomy, *, shape: Sequence[int], spacing: float, necrotic: bool = True
+    key: Array,
+    parent: Anatomy,
+    *,
+    shape: Sequence[int],
+    spacing: float,
+    growth: str = "two_species",
 ) -> Body:
-    """A head with a tumour on an isotropic grid around the centre of the parent's brain."""
-    shape_key, youth_key, blood_key, tumour_key, grow_key, paint_key = jax.random.split(key, 6)
+    """A head with what grew in it (of `GROWTHS`), on an isotropic grid around the centre of the brain."""
+    shape_key, youth_key, blood_key, drawn_key, grow_key, paint_key = jax.random.split(key, 6)
     extent = parent.depth.shape
     youth = jax.random.uniform(youth_key, minval=0.0, maxval=YOUNGEST)
     size = jnp.maximum(1.0, jnp.cbrt((jnp.asarray(parent.depth) > 0).sum() / 1000 / LARGEST))
     deformation = draw_deformation(shape_key, extent, size=size)
-    tumour = draw_tumour(tumour_key, necrotic=necrotic)
 
     coarse = grid_shape(extent, STEP)
     grid = [STEP * axis for axis in centred_grid(coarse)]
     healthy = parent_points(deformation, (grid[0], grid[1], grid[2]))
-    grown = grow_in(grow_key, tumour, fuller(_read(parent.shares, healthy), youth), healthy[0])
-    # From here on the tissue is where the tumour has pushed it, and the skull where it was.
-    moved = push(grown.living + grown.dead, spacing=STEP, most=tumour.push)
-    before = (grid[0] - moved[..., 0], grid[1] - moved[..., 1], grid[2] - moved[..., 2])
-    moves = jnp.stack([*before, *parent_points(deformation, before), *healthy], axis=-1)
-    moves = moves - jnp.stack(jnp.broadcast_arrays(*grid * 3), axis=-1)
+    still = jnp.broadcast_arrays(*grid)
+    before, bent, tumour, grown = still, healthy, None, None
+    if growth != "plaques":
+        tumour = draw_tumour(drawn_key, necrotic=growth == "two_species")
+        grown = grow_in(grow_key, tumour, fuller(_read(parent.shares, healthy), youth), healthy[0])
+        # From here on the tissue is where the tumour has pushed it, and the skull where it was.
+        moved = push(grown.living + grown.dead, spacing=STEP, most=tumour.push)
+        before = (grid[0] - moved[..., 0], grid[1] - moved[..., 1], grid[2] - moved[..., 2])
+        bent = parent_points(deformation, before)
+    moves = jnp.stack([*before, *bent, *healthy], axis=-1) - jnp.stack(still * 3, axis=-1)
 
     fine = [spacing * axis for axis in centred_grid(shape)] * 3
     moves = _finer(moves, shape, spacing)
@@ -66,16 +77,17 @@ def make_body(
     shares = fuller(shares.at[..., CSF].add(fluid), youth)
     blood = vessels(blood_key, depth, shares[..., CSF], spacing) * (shares.sum(axis=-1) > 0.5)
     shares = (shares * (1 - blood)[..., None]).at[..., VESSEL].add(blood)
+    drawn: dict[str, Any] = {"deformation": deformation._asdict(), "youth": youth}
+    if tumour is None or grown is None:
+        plaques = draw_plaques(drawn_key)
+        painted, label = paint_plaques(paint_key, plaques, shares, depth, spacing)
+        return Body(painted, label, depth, drawn | {"plaques": plaques._asdict()})
     cells = jnp.stack([grown.living, grown.dead, grown.fluid, grown.room], axis=-1)
     cells = read_field(cells, (points[0], points[1], points[2]), STEP)
     cells = cells[..., :3] / jnp.maximum(cells[..., 3:], 0.1)  # no fading towards the walls
     painted, label = paint(paint_key, tumour, cells, shares, spacing)
-    drawn = {
-        "deformation": deformation._asdict(),
-        "youth": youth,
-        "tumour": tumour._asdict() | {"site_mm": grown.site, "days": grown.days},
-    }
-    return Body(painted, label, depth, drawn)
+    facts = tumour._asdict() | {"site_mm": grown.site, "days": grown.days}
+    return Body(painted, label, depth, drawn | {"tumour": facts})
 
 
 def fuller(
@@ -114,7 +126,7 @@ def _finer(
 
 class Subject(NamedTuple):
     """A patient as a file holds it: `image` 0 outside the brain and only there (unless with head),
-    `label` by BraTS 2023, and all that was `drawn`."""
+    `label` as the body's, and all that was `drawn`."""
 
     image: Float[Array, "x y z c"]
     label: UInt8[Array, "x y z"]
@@ -130,19 +142,19 @@ def make_subject(
     contrasts: Sequence[str] = CONTRASTS,
     fields: Sequence[float] = (1.5, 3.0),
     faults: float = 0.1,
-    necrotic: bool = True,
+    growth: str = "two_species",
     randomised: bool = False,
     head: bool = False,
 ) -> Subject:
     """One patient: a function of the key and the parent, the same bits for the same arguments.
 
     `shape` voxels of `spacing` mm around the centre of the brain; `contrasts` of `signal.PRESETS`;
-    `fields` the strengths to draw from; `faults` the chance of an artefact in each image; `necrotic`
-    two species, else one; `randomised` contrasts as in SynthSeg, not of physics; `head` keeps what
+    `fields` the strengths to draw from; `faults` the chance of an artefact in each image; `growth` of
+    `GROWTHS`; `randomised` contrasts as in SynthSeg, not of physics; `head` keeps what
     lies around the brain.
     """
     body_key, look_key, scan_key, strip_key = jax.random.split(key, 4)
-    body = make_body(body_key, parent, shape=shape, spacing=spacing, necrotic=necrotic)
+    body = make_body(body_key, parent, shape=shape, spacing=spacing, growth=growth)
     if randomised:
         look, drawn = draw_random(look_key, contrasts, faults=faults)
     else:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from medjax.errors import UserError
 
 HEAD = ("csf", "gm", "wm", "vessel", "fat", "muscle", "skin", "skull")
-LESION = ("necrosis", "nonenhancing", "enhancing", "oedema")
+LESION = ("necrosis", "nonenhancing", "enhancing", "oedema", "plaque")
 TISSUES = (*HEAD, *LESION)
 Number = float | Float[Array, "*tissues"]
 
@@ -41,7 +41,8 @@ def tissues(field: float) -> dict[str, Tissue]:
     vessel, 300 ms after gadolinium, and a T2 of 50 ms, which stands for the void of what flows;
     skull gives no signal. Lesions are design priors, guided by MR fingerprinting ratios to white
     matter (de Blank) and the T1 shortening by gadolinium in glioblastoma, about 840 ms at 3 T
-    (Frankfurt, 2020). Their T2* is not published: they take the T2' of white matter,
+    (Frankfurt, 2020); the plaque of multiple sclerosis is BrainWeb's at 1.5 T, and as much longer than
+    white matter at 3 T. Their T2* is not published: they take the T2' of white matter,
     1/T2* = 1/T2 + 1/T2'. Another field strength raises `UserError`.
     """
     if field == 1.5:
@@ -59,6 +60,7 @@ def tissues(field: float) -> dict[str, Tissue]:
             "nonenhancing": (1000, 165, 0.86, 1000),
             "enhancing": (1000, 150, 0.86, 420),
             "oedema": (950, 130, 0.82, 950),
+            "plaque": (752, 237, 0.76, 752),
         }
     elif field == 3.0:
         normal = {
@@ -75,6 +77,7 @@ def tissues(field: float) -> dict[str, Tissue]:
             "nonenhancing": (1650, 165, 0.84, 1650),
             "enhancing": (1650, 150, 0.84, 780),
             "oedema": (1550, 130, 0.78, 1550),
+            "plaque": (1250, 215, 0.72, 1250),
         }
     else:
         raise UserError(

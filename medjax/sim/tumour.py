@@ -65,7 +65,7 @@ def draw_tumour(key: Array, *, necrotic: bool = True) -> Tumour:
     def uniform(low: float, high: float, shape: tuple[int, ...] = ()) -> Array:
         return jax.random.uniform(next(keys), shape, minval=low, maxval=high)
 
-    volume = 12 * 25 ** jax.random.beta(next(keys), 2.4, 1.6)
+    volume = 12 * (250 / 12) ** jax.random.beta(next(keys), 2.4, 1.6)
     share = uniform(0.12, 0.55)
     radius = (volume * share * 750 / jnp.pi) ** (1 / 3)  # mm, of a ball
     offset = (uniform(-0.5, 0.5, (SEEDS, 3)) * radius).at[0].set(0)
@@ -211,5 +211,6 @@ def paint(
         "enhancing": bright,
         "oedema": left * oedema * (gm + wm),
     }
-    lesion = jnp.stack([zones[name] for name in LESION], axis=-1)
+    none = jnp.zeros_like(living)
+    lesion = jnp.stack([zones.get(name, none) for name in LESION], axis=-1)
     return jnp.concatenate([normal * kept, lesion], axis=-1), label

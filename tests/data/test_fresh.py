@@ -52,15 +52,22 @@ def test_channels_follow_the_plan():
 
 @pytest.mark.parametrize(
     ("convention", "expected"),
-    [("brats2023", [0, 1, 2, 3]), ("brats2015", [0, 1, 2, 4]), ("msd_brain", [0, 2, 1, 3])],
+    [
+        ("brats2023", [0, 1, 2, 3]),
+        ("brats2015", [0, 1, 2, 4]),
+        ("msd_brain", [0, 2, 1, 3]),
+        ("plaque", [0, 1]),
+        ("binary", [0, 1]),
+    ],
 )
 def test_classes_follow_the_convention(convention, expected):
-    assert class_indices(CONVENTIONS[convention]).tolist() == expected
+    made = CONVENTIONS["plaque" if len(expected) == 2 else "brats2023"]
+    assert class_indices(CONVENTIONS[convention], made).tolist() == expected
 
 
 def test_a_convention_without_the_classes_is_refused():
     with pytest.raises(UserError, match=r"data\.convention: acdc has no class"):
-        class_indices(CONVENTIONS["acdc"])
+        class_indices(CONVENTIONS["acdc"], CONVENTIONS["brats2023"])
 
 
 def test_a_patient_is_prepared_as_a_file_would_be(fresh, parents):

@@ -48,8 +48,8 @@ def test_facts_are_plain_and_whole():
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({}, {"necrotic": True, "randomised": False, "head": False, "faults": 0.1}),
-        ({"growth": "one_species"}, {"necrotic": False, "randomised": False}),
+        ({}, {"growth": "two_species", "randomised": False, "head": False, "faults": 0.1}),
+        ({"growth": "plaques"}, {"growth": "plaques", "randomised": False}),
         ({"style": "random", "faults": 0.5}, {"randomised": True, "faults": 0.5}),
         ({"head": True}, {"head": True, "shape": (104, 128, 112)}),
         ({"fields": (3.0,), "contrasts": ("PD", "T1")}, {"fields": (3.0,), "spacing": 2.0}),

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,16 @@ def test_files_hold_the_patient_in_lps(root, anatomies):
         expected = made.label if name == "seg" else made.image[..., c]
         assert np.array_equal(straight.array, expected)
         assert straight.array.any()
+
+
+def test_plaques_are_known_by_the_names_of_their_cases(tmp_path, anatomies):
+    recipe = replace(RECIPE, growth="plaques")
+    make_cases(tmp_path, anatomies, recipe, cases=2, seed=0)
+    dataset = open_dataset(str(tmp_path))
+    assert dataset.convention.name == "plaque"
+    assert len({case.patient for case in dataset.cases}) == 2
+    for case in dataset.cases:
+        assert set(np.unique(read(case.label).array)) == {0, 1}
 
 
 def test_images_show_the_brain_and_labels_lie_in_it(root, anatomies):
@@ -202,7 +213,7 @@ def test_the_root_must_be_a_folder(tmp_path, anatomies):
 def test_a_split_never_parts_an_anatomy(tmp_path, egg, count):
     """A parent is a patient; where there is but one, each case is."""
     parents, total = [egg] * count, 15
-    names = [case_name(index, parents) for index in range(total)]
+    names = [case_name(index, parents, RECIPE) for index in range(total)]
     assert len(set(names)) == total
     for name in names:
         (tmp_path / name).mkdir()

@@ -209,7 +209,12 @@ def test_faults_of_a_claim_end_in_one_line_before_any_training(make, said, place
 
 
 @pytest.mark.parametrize(
-    "part", [*sorted(path.name for path in CLAIMS.glob("*.py")), "synthetic.py:phantom"]
+    "part",
+    [
+        *sorted(path.name for path in CLAIMS.glob("*.py")),
+        "synthetic.py:phantom",
+        "synthetic.py:sclerosis",
+    ],
 )
 def test_a_shipped_claim_is_sound_as_far_as_its_data(part, place, tmp_path, capsys):
     """It passes every check; then the folder of scans is missing, which only a user can give."""

@@ -37,7 +37,7 @@ def examine(template):
         @jax.jit
         def compiled(key, shares, label, depth):
             def given(key, parent, **asked):
-                assert asked["necrotic"] == settings.get("necrotic", True)
+                assert asked["growth"] == settings.get("growth", "two_species")
                 return Body(shares, label, depth, {})
 
             with pytest.MonkeyPatch.context() as patch:
@@ -107,7 +107,7 @@ def test_the_same_key_gives_the_same_bits(stripped, subjects, body):
 
 def test_a_head_keeps_what_lies_around_the_brain(examine, body):
     """And contrasts come without physics, and the label stays whole."""
-    settings = {"contrasts": ("FLAIR",), "head": True, "randomised": True, "necrotic": False}
+    settings = {"contrasts": ("FLAIR",), "head": True, "randomised": True, "growth": "one_species"}
     shell = (body.depth < -3) & (body.depth > -9)
     shares = body.shares * (body.depth > -3)[..., None]
     shares[shell, FAT] = 1

@@ -12,6 +12,7 @@ from medjax.errors import UserError
 from medjax.io.files import RASTER
 
 LOOKED_FOR = "CASE/CASE_{t1,t1ce,t2,flair,seg} or CASE/CASE-{t1n,t1c,t2w,t2f,seg} with .nii.gz"
+PLAQUES = "BraTS-SYNMS"  # names of cases made by medjax with multiple sclerosis begin so
 CHANNELS = ("t1", "t1ce", "t2", "flair")
 _SINCE_2023 = {"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"}
 _CANONICAL = {**{name: name for name in CHANNELS}, **_SINCE_2023, "seg": "seg"}
@@ -93,6 +94,8 @@ def _convention(root: Path, files: Sequence[Path], labels: Sequence[str]) -> tup
             raise UserError(
                 f"{root}: the labels of the paediatric set changed from 2023 to 2024; {HOW_TO_NAME}"
             )
+        if all(path.parent.name.startswith(PLAQUES) for path in files if _modality(path)):
+            return CONVENTIONS["plaque"], f"by the case names ({PLAQUES})"
         return CONVENTIONS["brats2023"], "by the file names (t1n, t1c, t2w, t2f)"
     if not labels:
         return CONVENTIONS["brats2018"], "by the file names; there is no label to look at"

@@ -41,6 +41,7 @@ CONVENTIONS = {
     "acdc": Convention("acdc", {0: "background", 1: "RV", 2: "myocardium", 3: "LV"}),
     # Masks are stored as 0/255 (DRIVE) or as one bit (CHASE_DB1).
     "vessel": Convention("vessel", {0: "background", 255: "vessel", 1: "vessel"}),
+    "plaque": Convention("plaque", {0: "background", 1: "plaque"}),
     "binary": Convention("binary", {0: "background", 1: "foreground"}),
 }
 HOW_TO_NAME = (
