@@ -28,6 +28,10 @@ without touching either:
 
     --config.claim.results=DIR --config.claim.page=DIR/CLAIMS.md --config.claim.seeds='(0,)'
 
+Synthetic patients are mixed with the others. At first every arm but `real` was trained as `pretrained` is;
+that was given up after one fold of seed 0, when two test patients had been seen: WT 0.78 with real scans
+alone, 0.74 with physics first, 0.73 with the CycleGAN, 0.75 with both. Seed 0 is not used since.
+
 The settings are written out, not taken from another experiment: a claim's recipe must not change with it.
 """
 
@@ -41,7 +45,6 @@ from medjax.modes.defaults import Config, defaults
 
 HERE = Path(__file__).parent
 STEPS = 420  # of every segmenter, all stages together
-FIRST = STEPS // 2  # of them on synthetic patients, in the arms that have some
 PATIENTS = 24  # synthetic ones, of each family
 Stage = dict[str, Any]
 
@@ -79,15 +82,19 @@ def get_config(part: str = "synthetic") -> Config:
     claim.rules = str(HERE / "claims.yaml")
     claim.results = str(HERE / "results")
     claim.page = str(HERE.parents[1] / "CLAIMS.md")
-    claim.seeds = (0, 1, 2)
+    claim.seeds = (1, 2, 3)
     claim.folds = tuple(range(config.data.folds))
     gan = {**GAN, "cyclegan.source": channels[0]}
     claim.arms = {
         "real": ({"train.steps": STEPS},),
-        "physics": first_on({}),
-        "cyclegan": (gan, *first_on(TRANSLATE)),
-        "both": (gan, *first_on({**TRANSLATE, "synth.translated": 0.5})),
-        "synthseg": first_on({"synth.style": "random"}),
+        "physics": (mixed({}),),
+        "cyclegan": (gan, mixed(TRANSLATE)),
+        "both": (gan, mixed({**TRANSLATE, "synth.translated": 0.5})),
+        "synthseg": (mixed({"synth.style": "random"}),),
+        "pretrained": (
+            {"synth.share": 1.0, "train.steps": STEPS // 2},
+            {"train.steps": STEPS - STEPS // 2},
+        ),
     }
     with config.unlocked():
         config.claim = claim
@@ -108,10 +115,9 @@ def segmenter(config: Config) -> None:
     config.eval.mirror = False
 
 
-def first_on(patients: Stage) -> tuple[Stage, Stage]:
-    """Half of the steps on synthetic patients, then the other half on the cases of the data set."""
-    synthetic = {"synth.share": 1.0, "train.steps": FIRST, **patients}
-    return synthetic, {"train.steps": STEPS - FIRST}
+def mixed(patients: Stage) -> Stage:
+    """Half of the patches, at random, from synthetic patients, the others from the data set."""
+    return {"synth.share": 0.5, "train.steps": STEPS, **patients}
 
 
 # FLAIR from a simulated T1 or T1ce, as true FLAIR of the training cases looks: the recipe of t1_to_flair.py.
