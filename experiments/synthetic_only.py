@@ -4,8 +4,16 @@
     python launch.py --config experiments/synthetic_only.py --mode eval --config.eval.root=DIR --workdir RUN
 
 MAPS: label maps of healthy heads; DIR: a BraTS folder with FLAIR and T1ce. 60 patients of 1 mm, a network
-at 2 mm. With ten label maps, on the six patients of BraTS 2015 (FLAIR and T1c, as published with DeepMedic):
+at 2 mm. With ten label maps, on six patients of BraTS 2015 (FLAIR and T1c, as published with DeepMedic):
 
+| Dice | seed 0 | seed 1 | seed 2 | mean [95 %, bootstrap over seeds and patients] |
+|------|--------|--------|--------|------------------------------------------------|
+| WT   | 0.877  | 0.857  | 0.852  | 0.862 [0.809, 0.904]                           |
+| TC   | 0.789  | 0.716  | 0.699  | 0.735 [0.630, 0.835]                           |
+| ET   | 0.780  | 0.786  | 0.768  | 0.778 [0.699, 0.845]                           |
+
+11 minutes of training and 3 of making patients on 2 CPU cores; 4.7 GB at most. On six synthetic patients of an
+anatomy that no training case has: WT 0.80 to 0.87, TC 0.83 to 0.90, ET 0.81 to 0.90.
 """
 
 from medjax.modes.defaults import Config, defaults
