@@ -35,9 +35,7 @@ def defaults(name: str) -> Config:
     synth.spacing = 2.0  # mm
     synth.fields = (1.5, 3.0)  # tesla: one of them for each patient
     synth.contrasts = ("T1", "T1ce", "T2", "FLAIR")  # also PD, bSSFP
-    synth.growth = (
-        "two_species"  # a tumour with necrosis by starving, one_species, or plaques (sclerosis)
-    )
+    synth.growth = "two_species"  # a tumour that starves inside; one_species; plaques: sclerosis
     synth.style = "physics"  # or random contrasts, as SynthSeg's
     synth.faults = 0.1  # chance of motion, ghosts, spikes or ringing in an image
     synth.label_maps = config_dict.placeholder(str)  # folder of anatomies; unset: MNI152

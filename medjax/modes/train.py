@@ -221,6 +221,8 @@ def _check(config: Config) -> None:
         raise UserError(f"synth.share: {config.synth.share} is no share; give 0 to 1")
     if config.synth.share and train.paradigm == "cyclegan":
         raise UserError("synth.share: is for segmenters; set cyclegan.simulated for a CycleGAN")
+    if config.synth.translate and not config.synth.share:
+        raise UserError("synth.translate: changes the patients of synth.share, which is 0; set it")
     if train.minutes <= 0 and train.steps < 1:
         raise UserError("train.steps: a run needs at least one step, or train.minutes")
     if train.batch_dice and train.accumulate > 1:

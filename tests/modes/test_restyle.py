@@ -72,6 +72,7 @@ def test_every_second_patient_has_a_made_contrast(train, gan, tmp_path):
         ({"data.fold": 1}, "a test case of this run"),
         ({"synth.translated": 2.0}, "synth.translated: 2.0"),
         ({"synth.share": 1.5}, "synth.share: 1.5"),
+        ({"synth.share": 0.0}, "synth.translate: changes the patients of synth.share"),
         (GAN | {"synth.share": 0.5}, "synth.share: is for segmenters"),
     ],
     ids=str,
