@@ -28,9 +28,12 @@ without touching either:
 
     --config.claim.results=DIR --config.claim.page=DIR/CLAIMS.md --config.claim.seeds='(0,)'
 
-Synthetic patients are mixed with the others. At first every arm but `real` was trained as `pretrained` is;
-that was given up after one fold of seed 0, when two test patients had been seen: WT 0.78 with real scans
-alone, 0.74 with physics first, 0.73 with the CycleGAN, 0.75 with both. Seed 0 is not used since.
+The settings were found on folds of seeds that are not used since, with few steps in mind. Seed 0, fold 0:
+synthetic patients first, then real scans alone, was worn off again (WT 0.78 with real scans alone, 0.74 with
+physics first), so they are mixed. Seed 1, fold 0, at 2 mm with patches of 48^3: 0.30 with real scans alone,
+0.59 with physics, 0.54 with the CycleGAN. A gain over so weak a baseline says little, so real scans alone were
+tuned on this fold: 0.55 at 3 mm, where a patch holds the brain, 0.47 without flips, 0.29 and 0.53 at a third
+and three times the learning rate, 0.51 without oversampling.
 
 The settings are written out, not taken from another experiment: a claim's recipe must not change with it.
 """
@@ -44,7 +47,7 @@ from medjax.errors import UserError
 from medjax.modes.defaults import Config, defaults
 
 HERE = Path(__file__).parent
-STEPS = 420  # of every segmenter, all stages together
+STEPS = 400  # of every segmenter, all stages together
 PATIENTS = 24  # synthetic ones, of each family
 Stage = dict[str, Any]
 
@@ -69,6 +72,7 @@ def get_config(part: str = "synthetic") -> Config:
         config.synth.growth = "plaques"
         config.synth.spacing = 1.5  # lesions are small
         config.plan.spacing = (1.5, 1.5, 1.5)
+        config.plan.patch = (48, 48, 48)
         config.cyclegan.target = "FLAIR"
     if part == "phantom":
         config.data.folds = 2
@@ -82,7 +86,7 @@ def get_config(part: str = "synthetic") -> Config:
     claim.rules = str(HERE / "claims.yaml")
     claim.results = str(HERE / "results")
     claim.page = str(HERE.parents[1] / "CLAIMS.md")
-    claim.seeds = (1, 2, 3)
+    claim.seeds = (2, 3, 4)
     claim.folds = tuple(range(config.data.folds))
     gan = {**GAN, "cyclegan.source": channels[0]}
     claim.arms = {
@@ -91,10 +95,6 @@ def get_config(part: str = "synthetic") -> Config:
         "cyclegan": (gan, mixed(TRANSLATE)),
         "both": (gan, mixed({**TRANSLATE, "synth.translated": 0.5})),
         "synthseg": (mixed({"synth.style": "random"}),),
-        "pretrained": (
-            {"synth.share": 1.0, "train.steps": STEPS // 2},
-            {"train.steps": STEPS - STEPS // 2},
-        ),
     }
     with config.unlocked():
         config.claim = claim
@@ -102,16 +102,14 @@ def get_config(part: str = "synthetic") -> Config:
 
 
 def segmenter(config: Config) -> None:
-    """A U-Net on WT, TC and ET at 2 mm, sized for 2 CPU cores."""
-    config.plan.spacing = (2.0, 2.0, 2.0)  # of plan and patch: one network in every stage
-    config.plan.patch = (48, 48, 48)
+    """A U-Net that sees whole brains, sized for 2 CPU cores."""
+    config.plan.spacing = (3.0, 3.0, 3.0)
+    config.plan.patch = (48, 64, 48)
     config.plan.batch = 2
     config.plan.width = 16
     config.plan.stages = 4
     config.train.learning_rate = 3e-3
     config.train.validations = 2
-    config.augment.flips = False  # so few steps are not enough to learn all eight mirror images
-    config.augment.strength = 0.5
     config.eval.mirror = False
 
 
