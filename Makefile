@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 	$(BIN)/python launch.py --config experiments/brats_synth.py --workdir runs/demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

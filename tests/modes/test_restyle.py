@@ -11,6 +11,7 @@ from medjax.modes import train as modes
 
 QUICK = str(Path(__file__).parents[2] / "experiments" / "quick.py")
 FLAGS = {
+    "synth.growth": "plaques",  # the quickest to compile
     "synth.pool": 2,
     "train.steps": 2,
     "train.validations": 1,

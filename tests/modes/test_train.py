@@ -137,15 +137,6 @@ def test_another_data_set_judges_by_the_names_of_its_regions(finished, home, run
     assert "<html" in (finished / "eval-others" / "report.html").read_text("utf-8")
 
 
-def test_a_share_of_fresh_patients_trains_beside_the_cases(run, tmp_path):
-    output = run(
-        "quick", tmp_path, "--config.synth.share=0.5", "--config.train.steps=3",
-        "--config.train.validations=1",
-    )  # fmt: skip
-    assert "step 3/3" in output
-    assert (tmp_path / "results.json").is_file()
-
-
 def test_predict_does_the_good_files_and_names_the_bad_one(finished, home, start, tmp_path):
     (source,) = (home / "medjax" / "synthetic").glob("*/")
     scans = tmp_path / "scans"
