@@ -7,8 +7,8 @@
 Without `data.root` 80 tumours are grown in deformations of the MNI152 template and scanned by physics (2 mm).
 They share one parent anatomy: train and test differ by deformation and growth alone. Five and a half minutes
 on 2 CPU cores; Dice on eight unseen patients: WT 0.89 [0.87, 0.91], TC 0.87, ET 0.93. With
-`--config.synth.label_maps=DIR` of ten anatomies, those of the test cases are seen by no training case: WT 0.86
-[0.80, 0.91], TC 0.84, ET 0.78 on eight patients of one.
+`--config.synth.label_maps=DIR` of ten anatomies, those of the test cases are seen by no training case: WT
+0.86 [0.80, 0.91], TC 0.84, ET 0.78 on eight patients of one.
 420 steps on four patients of BraTS 2015 at 1 mm (FLAIR and T1c) are far too few: WT 0.69, TC 0.39, ET
 0.62 on the two others.
 """
