@@ -52,8 +52,10 @@ class Recipe:
             ("style", (self.style,), STYLES),
             ("contrasts", self.contrasts, PRESETS),
         ):
-            if not chosen or set(chosen) - set(known):
-                raise UserError(f"synth.{key}: {chosen} is unknown; choose of {', '.join(known)}")
+            strange = [name for name in chosen if name not in known]
+            if strange or not chosen:
+                named = ", ".join(map(repr, strange)) or "nothing"
+                raise UserError(f"synth.{key}: {named} is unknown; choose of {', '.join(known)}")
         if len(set(self.contrasts)) < len(self.contrasts):
             raise UserError(f"synth.contrasts: {self.contrasts}: names one twice; give each once")
         if not 0 <= self.faults <= 1:
