@@ -32,7 +32,7 @@ class Plaques(NamedTuple):
 
 
 def draw_plaques(key: Array) -> Plaques:
-    """A load of 1 to 40 ml, as in the 30 patients of Lesjak et al. (2018); the rest are design priors."""
+    """All design priors; the load is 1 to 40 ml (three patients of Lesjak et al., 2017: 1.3, 8.2, 50)."""
     load, coarse, inner, softness, density = jax.random.split(key, 5)
     return Plaques(
         load=40 ** jax.random.uniform(load),

@@ -41,9 +41,9 @@ def tissues(field: float) -> dict[str, Tissue]:
     vessel, 300 ms after gadolinium, and a T2 of 50 ms, which stands for the void of what flows;
     skull gives no signal. Lesions are design priors, guided by MR fingerprinting ratios to white
     matter (de Blank) and the T1 shortening by gadolinium in glioblastoma, about 840 ms at 3 T
-    (Frankfurt, 2020); the plaque of multiple sclerosis is BrainWeb's at 1.5 T, and as much longer than
-    white matter at 3 T. Their T2* is not published: they take the T2' of white matter,
-    1/T2* = 1/T2 + 1/T2'. Another field strength raises `UserError`.
+    (Frankfurt, 2020); the plaque of multiple sclerosis has T1, T2 and density of BrainWeb's at
+    1.5 T and is a prior at 3 T. All lesions take the T2' of white matter, 1/T2* = 1/T2 + 1/T2', as
+    tumours have no published T2*. Another field strength raises `UserError`.
     """
     if field == 1.5:
         normal = {
