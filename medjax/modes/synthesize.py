@@ -94,6 +94,8 @@ def main(config: Config, workdir: Path) -> None:
         content["beside"] = {"name": real.title, "cases": len(seen[1])}
         results.write_json(workdir / "realism.json", content)
         written.append("realism.json")
+    else:  # of a run before, beside other cases
+        (workdir / "realism.json").unlink(missing_ok=True)
     figures = [{s.case.id: s.figures for s in part} for part in seen]
     write_page(
         workdir / "synthesis.html",

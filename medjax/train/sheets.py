@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from medjax.train.page import metric, score, text
-from medjax.train.slices import COLOURS, ReportCase, greys, planes, slice_svg, window
+from medjax.train.slices import ReportCase, greys, planes, window
+from medjax.train.svg import COLOURS, slice_svg
 
 
 @dataclass(frozen=True)

@@ -208,6 +208,9 @@ def test_beside_one_patient_figures_are_compared_but_nothing_is_judged(real, tmp
     page = Page((made / "synthesis.html").read_text("utf-8"))
     assert "What differs" in page.words
     assert "AUC over" not in page.words
+    assert (made / "realism.json").is_file()
+    cli.run(command)  # the same cases beside nothing
+    assert not (made / "realism.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from medjax.train import figures, page, slices
+from medjax.train import figures, page, slices, svg
 from medjax.train.report import ReportCase, write_report
 
 CLASSES = ("background", "anterior", "posterior")
@@ -372,7 +372,7 @@ def test_a_single_slice_of_known_directions_keeps_its_letters(render):
 def test_detail_shows_where_most_pixels_differ():
     differing = np.zeros((200, 400), bool)
     differing[150:160, 300:320] = True
-    box = re.search(r'viewBox="([^"]*)"', slices.detail_svg("k", differing, (1.0, 2.0)))
+    box = re.search(r'viewBox="([^"]*)"', svg.detail_svg("k", differing, (1.0, 2.0)))
     assert box is not None
     left, top, wide, high = (float(v) for v in box[1].split())
     assert (wide, high) == (200, 50)
@@ -380,30 +380,30 @@ def test_detail_shows_where_most_pixels_differ():
     assert left + wide >= 640
     assert top <= 150
     assert top + high >= 160
-    assert 'viewBox="0 0 1 1"' in slices.detail_svg("k", np.zeros((1, 1), bool), (1.0, 1.0))
+    assert 'viewBox="0 0 1 1"' in svg.detail_svg("k", np.zeros((1, 1), bool), (1.0, 1.0))
 
 
 def test_small_structures_are_cropped_around():
     mask = np.zeros((200, 200), bool)
     mask[190:198, 20:30] = True
     grey = np.zeros(mask.shape, np.uint8)
-    svg = slices.slice_svg("k", grey, [("reference", 0, mask)], (1.0, 1.0), "name")
-    assert 'viewBox="0 150 50 50" data-other="0 0 200 200"' in svg
-    everything = slices.slice_svg("k", grey, [("reference", 0, ~mask)], (1.0, 1.0), "name")
+    shown = svg.slice_svg("k", grey, [("reference", 0, mask)], (1.0, 1.0), "name")
+    assert 'viewBox="0 150 50 50" data-other="0 0 200 200"' in shown
+    everything = svg.slice_svg("k", grey, [("reference", 0, ~mask)], (1.0, 1.0), "name")
     assert 'viewBox="0 0 200 200" role' in everything
 
 
 def test_contour_runs_midway_between_inside_and_outside():
     mask = np.zeros((5, 6), bool)
     mask[1:3, 2:5] = True
-    path = slices.contour(mask)
+    path = svg.contour(mask)
     numbers = [int(n) for n in re.findall(r"-?\d+", path)]
     points = np.cumsum(np.array(numbers).reshape(-1, 2), axis=0) / 2
     assert (points[:, 0].min(), points[:, 0].max()) == (1.5 + 0.5, 4.5 + 0.5)
     assert (points[:, 1].min(), points[:, 1].max()) == (0.5 + 0.5, 2.5 + 0.5)
     assert path.endswith("z")
-    assert slices.contour(np.zeros((3, 3), bool)) == ""
-    full = slices.contour(np.ones((3, 3), bool))
+    assert svg.contour(np.zeros((3, 3), bool)) == ""
+    full = svg.contour(np.ones((3, 3), bool))
     assert full.count("M") == 1  # closed at the border of the picture
 
 
