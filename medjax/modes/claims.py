@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from medjax import progress
+from medjax.data import recipe as recipes
 from medjax.errors import UserError
 from medjax.modes import experiment, train
-from medjax.modes.defaults import Config
+from medjax.modes.defaults import Config, defaults
 from medjax.train import checkpoint, claims, results
 from medjax.train.evaluate import read_rows
 
@@ -126,28 +127,50 @@ def steps(run: Run) -> int:
     return total
 
 
-def recipe(config: Config, arm: str) -> str:
-    """The hash of what an arm does: the same on every machine, for every seed and fold.
+def recipe(config: Config, arm: str) -> dict[str, Any]:
+    """What an arm does, key by key: the same on every machine, for every seed and fold.
 
     Of folders it holds no path: records say which data set was judged.
     """
-    base = config.to_dict()
-    for key in ("mode", "seed", "claim"):
-        del base[key]
-    for key in ("root", "cache", "fold"):
-        del base["data"][key]
-    base["synth"]["label_maps"] = bool(base["synth"]["label_maps"])  # a path of this machine
-    return results.sha256([base, config.claim.arms[arm]])
+    made = _plain(config)
+    stages = config.claim.arms[arm]
+    for number, changes in enumerate(stages, start=1):
+        made |= {f"stage {number}: {key}": value for key, value in changes.items()}
+    configs = [_stage(config, arm, {k: v for k, v in s.items() if k != BEFORE}) for s in stages]
+    if any(c.synth.share or c.cyclegan.simulated or not c.data.root for c in configs):
+        made["synth.version"] = recipes.VERSION
+    return json.loads(json.dumps(made))  # lists for tuples, as in a file
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """The keys of a config that decide what is learnt, `section.key`."""
+    made = {}
+    for name, value in config.to_dict().items():
+        if isinstance(value, dict):
+            made |= {f"{name}.{key}": setting for key, setting in value.items()}
+        else:
+            made[name] = value
+    made["synth.label_maps"] = bool(made["synth.label_maps"])
+    left_out = ("mode", "seed", "data.root", "data.cache", "data.fold")
+    return {k: v for k, v in made.items() if k not in left_out and not k.startswith("claim.")}
 
 
 def _recorded(config: Config, run: Run, folder: Path) -> bool:
-    """Whether the run has its record. Errors: one of another recipe."""
+    """Whether the run has its record. Errors: one of another recipe.
+
+    A key that the record does not know, as it is newer, had what is its default now.
+    """
     path = folder / f"{run}.json"
     if not path.is_file():
         return False
-    if results.read_json(path)["recipe_sha256"] != recipe(config, run.arm):
+    asked = recipe(config, run.arm)
+    unset = json.loads(json.dumps(_plain(defaults(config.name))))
+    made = {**unset, **claims.read_record(path).recipe}
+    differ = [key for key in asked | made if made.get(key) != asked.get(key)]
+    if differ:
         raise UserError(
-            f"{path}: was made by another recipe; remove it, or give --config.claim.results=DIR"
+            f"{path}: was made by another recipe ({', '.join(differ)} differs); remove it, or give "
+            "--config.claim.results=DIR"
         )
     return True
 
@@ -183,7 +206,7 @@ def record(config: Config, run: Run, workdir: Path) -> claims.Record:
         arm=run.arm,
         seed=run.seed,
         fold=run.fold,
-        recipe_sha256=recipe(config, run.arm),
+        recipe=recipe(config, run.arm),
         commit=last["commit"],
         device=last["device"],
         versions=last["versions"],

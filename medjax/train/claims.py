@@ -52,17 +52,17 @@ class Claim:
 class Record:
     """One run of a claim, a JSON file: an arm with one seed and one fold. It holds no path of a machine.
 
-    `recipe_sha256` is the same for all runs of an arm; `steps` the optimiser steps behind the judged
-    weights; `stages` its trainings ({run, cases, steps, seconds}: arms may share one); `data` the
-    set that it was judged on (name, cases, split_sha256); `patients` the patient of each test case;
-    `scores[structure][metric][case]`, None where undefined.
+    `recipe` says key by key what the arm does, the same for all its runs; `steps` the optimiser
+    steps behind the judged weights; `stages` its trainings ({run, cases, steps, seconds}: arms may
+    share one); `data` the set that it was judged on (name, cases, split_sha256); `patients` the
+    patient of each test case; `scores[structure][metric][case]`, None where undefined.
     """
 
     claim: str
     arm: str
     seed: int
     fold: int
-    recipe_sha256: str
+    recipe: dict[str, Any]
     commit: str
     device: str
     versions: dict[str, str]
@@ -104,13 +104,15 @@ def read_claims(path: Path) -> dict[str, Claim]:
 
 def read_records(folder: Path) -> list[Record]:
     """The records of one claim, by file name; none where the folder is not there. Errors name the file."""
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            found.append(Record(**read_json(path)))
-        except TypeError as error:
-            raise UserError(f"{path}: is no record ({error}); remove it and run again") from error
-    return found
+    return [read_record(path) for path in sorted(folder.glob("*.json"))]
+
+
+def read_record(path: Path) -> Record:
+    """One record. Errors name the file."""
+    try:
+        return Record(**read_json(path))
+    except TypeError as error:
+        raise UserError(f"{path}: is no record ({error}); remove it and run again") from error
 
 
 def check_steps(steps: Mapping[str, int]) -> None:
@@ -154,12 +156,13 @@ def judge(claim: Claim, records: Sequence[Record]) -> list[Outcome]:
 
 def _check(claim: Claim, records: Sequence[Record]) -> None:
     cases: dict[str, set[tuple[int, int, str]]] = {arm: set() for arm in claim.arms}
-    recipes: dict[str, str] = {}
+    recipes: dict[str, dict[str, Any]] = {}
     for record in records:
         where = f"{record.claim}/{record.file}"
         if record.arm not in cases:
             raise UserError(f"{where}: is of no arm of the claim; remove it or add the arm")
-        if recipes.setdefault(record.arm, record.recipe_sha256) != record.recipe_sha256:
+        known = recipes.setdefault(record.arm, record.recipe)
+        if any(known[key] != record.recipe[key] for key in known.keys() & record.recipe.keys()):
             raise UserError(f"{where}: was made by another recipe than its arm's; run it again")
         if record.data["name"] != records[0].data["name"]:
             raise UserError(f"{where}: was judged on another data set; run all arms on one")

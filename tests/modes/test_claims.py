@@ -1,6 +1,8 @@
 """Running a claim: which trainings, in which order, each once; and `train.start_from`, on which it rests."""
 
 import json
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -10,6 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from medjax import cli
+from medjax.data import recipe as recipes
 from medjax.errors import UserError
 from medjax.modes import claims, train
 from medjax.modes.claims import recipe, steps
@@ -181,6 +184,15 @@ def test_a_recipe_is_known_again_on_another_machine_and_changes_with_the_config(
     assert recipe(here, "plain") != recipe(there, "plain")
 
 
+def test_a_recipe_holds_the_version_of_the_generator_where_it_is_used(tmp_path, monkeypatch):
+    arms = {**ARMS, "made": ({"train.steps": 14, "synth.share": 0.5},)}
+    config = make_config(tmp_path, arms)
+    before = {arm: recipe(config, arm) for arm in arms}
+    monkeypatch.setattr(recipes, "VERSION", recipes.VERSION + 1)
+    assert recipe(config, "plain") == before["plain"]
+    assert recipe(config, "made") != before["made"]
+
+
 def changed(root, **keys):
     config = make_config(root)
     config.update_from_flattened_dict({key.replace("__", "."): v for key, v in keys.items()})
@@ -264,8 +276,27 @@ def test_what_is_finished_is_not_run_again(claimed, place, monkeypatch):
 
 
 def test_a_record_of_another_recipe_is_refused(claimed, place):
-    with pytest.raises(UserError, match="another recipe"):
+    with pytest.raises(UserError, match=r"another recipe \(train\.clip differs\)"):
         claims.main(changed(place, train__clip=1.0), claimed[0])
+    arms = {**ARMS, "tuned": (*ARMS["tuned"][:1], {"train.steps": 2, "train.learning_rate": 1.0})}
+    with pytest.raises(
+        UserError, match=r"another recipe \(stage 2: train\.learning_rate differs\)"
+    ):
+        claims.main(make_config(place, arms), claimed[0])
+
+
+@pytest.mark.parametrize(("value", "known"), [(12.0, True), (1.0, False)])
+def test_a_key_that_a_record_is_older_than_had_its_default(value, known, claimed, place, tmp_path):
+    """New keys leave a claim's records valid, unless the claim sets them."""
+    results = tmp_path / "results"
+    shutil.copytree(place / "results", results)
+    for path in (results / "tiny").iterdir():
+        record = json.loads(path.read_text("utf-8"))
+        assert record["recipe"].pop("train.clip") == 12.0
+        path.write_text(json.dumps(record), "utf-8")
+    config = changed(place, train__clip=value, claim__results=str(results))
+    with nullcontext() if known else pytest.raises(UserError, match="another recipe"):
+        claims.main(config, tmp_path / "run")
 
 
 def test_a_run_starts_with_the_weights_it_names(claimed):

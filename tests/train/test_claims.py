@@ -52,7 +52,7 @@ def records(arm, values, *, seeds=(), fold=0, first=0, **changes):
             arm=arm,
             seed=seed,
             fold=fold,
-            recipe_sha256=f"recipe of {arm}",
+            recipe={"name": arm, "stage 1: train.steps": 10},
             commit="0123456789abcdef+",
             device="cpu (2 cores)",
             versions={"jax": "1"},
@@ -165,8 +165,8 @@ BASE = np.full((3, 4), 0.5)
         (records("more", BASE, scores={"TC": {}}), "no dice of WT"),
         (records("less", BASE), "no arm"),
         (
-            records("more", BASE[:2]) + records("more", BASE[:1], seeds=[2], recipe_sha256="x"),
-            "another recipe",
+            records("more", BASE[:2]) + records("more", BASE[:1], seeds=[2], recipe={"name": "x"}),
+            "another recipe than",
         ),
     ],
 )
