@@ -1,9 +1,11 @@
-"""Does synthetic data help segmentation? The claims `synthetic`, `sclerosis`, `phantom` of claims.yaml.
+"""Does synthetic data help segmentation? The claims `synthetic`, `pretraining`, `sclerosis`, `phantom`.
 
 On real scans; DIR is a BraTS folder with FLAIR and T1ce, MAPS one with label maps of healthy heads:
 
     python launch.py --config experiments/claims/synthetic.py --config.data.root=DIR \
         --config.synth.label_maps=MAPS --workdir runs/synthetic
+
+The same with synthetic patients first, and mixed at the end: synthetic.py:pretraining.
 
 On multiple sclerosis; DIR holds patients with T1 and FLAIR (their lesions in mask.nii.gz):
 
@@ -35,6 +37,9 @@ physics first), so they are mixed. Seed 1, fold 0, at 2 mm with patches of 48^3:
 tuned there: 0.55 at 3 mm, where a patch holds the brain, 0.47 without flips, 0.29 and 0.53 at a third and
 three times the learning rate, 0.51 without oversampling.
 
+Of `pretraining`: seed 0, fold 0 (two patients), 1000 steps at 3 mm: WT 0.75 with real scans alone; 0.86 after
+800 synthetic steps, then 0.83 after 200 more on real scans, or 0.87 on both mixed, which is what is claimed.
+
 The settings are written out, not taken from another experiment: a claim's recipe must not change with it.
 """
 
@@ -53,11 +58,12 @@ Stage = dict[str, Any]
 
 
 def get_config(part: str = "synthetic") -> Config:
-    """The claim on real tumours, on `sclerosis`, on a `phantom`, or the `target` of the phantom."""
+    """The claim on real tumours, after `pretraining`, on `sclerosis`, a `phantom`, or its `target`."""
     if part == "target":
         return target()
-    if part not in ("synthetic", "sclerosis", "phantom"):
-        raise UserError(f"synthetic.py:{part}: give :sclerosis, :phantom, :target or nothing")
+    if part not in ("synthetic", "pretraining", "sclerosis", "phantom"):
+        known = ":pretraining, :sclerosis, :phantom, :target"
+        raise UserError(f"synthetic.py:{part}: give {known} or nothing")
     config = defaults(part)
     config.mode = "claims"
     segmenter(config)
@@ -96,6 +102,10 @@ def get_config(part: str = "synthetic") -> Config:
         "both": (gan, mixed({**TRANSLATE, "synth.translated": 0.5})),
         "synthseg": (mixed({"synth.style": "random"}),),
     }
+    if part == "pretraining":
+        config.synth.pool = 2 * PATIENTS
+        claim.seeds = (5, 6, 7)
+        claim.arms = {"real": ({"train.steps": 1000},), "pretrained": (SYNTHETIC, FINE)}
     with config.unlocked():
         config.claim = claim
     return config
@@ -117,6 +127,10 @@ def mixed(patients: Stage) -> Stage:
     """Half of the patches, at random, from synthetic patients, the others from the data set."""
     return {"synth.share": 0.5, "train.steps": STEPS, **patients}
 
+
+# Synthetic patches alone: no case of the data set is seen, so that all folds can share it.
+SYNTHETIC: Stage = {"data.fold": 0, "synth.share": 1.0, "train.steps": 800}
+FINE: Stage = {"synth.share": 0.5, "train.steps": 200, "train.learning_rate": 1e-3}
 
 # FLAIR from a simulated T1 or T1ce, as true FLAIR of the training cases looks: the recipe of t1_to_flair.py.
 # Its steps are not the segmenter's.

@@ -79,7 +79,12 @@ def trained_weights(run: Experiment) -> Any:
             f"{theirs.get(first)} there, {ours[first]} here); make them equal, or start from another run"
         )
     parts = results.read_json(folder / "split.json")
-    known = {*parts["train"], *parts["validation"]} & {*run.split.test}
+    seen = parts["validation"]
+    if (
+        its_config.synth.get("share", 0.0) < 1
+    ):  # a key that was added later; 1: synthetic patients alone
+        seen = [*seen, *parts["train"]]
+    known = {*seen} & {*run.split.test}
     if known:
         warnings.warn(
             f"train.start_from: {folder} was trained with cases of the same names as {len(known)} test cases "

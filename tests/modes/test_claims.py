@@ -225,6 +225,7 @@ def test_faults_of_a_claim_end_in_one_line_before_any_training(make, said, place
     [
         *sorted(path.name for path in CLAIMS.glob("*.py")),
         "synthetic.py:phantom",
+        "synthetic.py:pretraining",
         "synthetic.py:sclerosis",
     ],
 )
@@ -359,3 +360,20 @@ def test_weights_that_saw_test_cases_are_warned_of(claimed, place, tmp_path, mon
     monkeypatch.setattr(train, "evaluate", lambda *_: None)
     with pytest.warns(UserWarning, match="trained with cases of the same names"):
         train.main(config, tmp_path / "run")
+
+
+def test_weights_of_synthetic_patients_alone_saw_no_case(claimed, place, tmp_path, monkeypatch):
+    """With a share of 1 the training cases of a run decide the plan and nothing else: no warning."""
+    source = tmp_path / "source"  # validation cases choose a checkpoint: here there are none
+    shutil.copytree(claimed[0] / "plain" / "seed-0" / "fold-0" / "stage-1", source)
+    stored = json.loads((source / "config.json").read_text("utf-8"))
+    stored["synth"]["share"] = 1.0
+    (source / "config.json").write_text(json.dumps(stored), "utf-8")
+    split = json.loads((source / "split.json").read_text("utf-8"))
+    split |= {"train": split["train"] + split["validation"], "validation": []}
+    (source / "split.json").write_text(json.dumps(split), "utf-8")
+    config = list_runs(make_config(place, folds=(1,)), tmp_path)[0].stages[0][0]
+    config.train.start_from = str(source)
+    monkeypatch.setattr(train, "fit", lambda *_: None)
+    monkeypatch.setattr(train, "evaluate", lambda *_: None)
+    train.main(config, tmp_path / "run")
