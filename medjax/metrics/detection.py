@@ -107,18 +107,14 @@ def froc(
 
     def sensitivity(drawn: Float[np.ndarray, " scans"]) -> Float[np.ndarray, " rates"]:
         """Where each scan counts as often as it was drawn."""
-        hit, false = (
-            np.append(0.0, np.cumsum(drawn[scan] * part)[ends]) for part in (right, 1 - right)
-        )
-        total = drawn @ lesions
-        return (
-            np.interp(rates, false / drawn.sum(), hit / total)
-            if total
-            else np.full(len(rates), np.nan)
-        )
+        total, weight = drawn @ lesions, drawn[scan]
+        if not total:
+            return np.full(len(rates), np.nan)
+        hit, false = (np.append(0, np.cumsum(weight * e)[ends]) for e in (right, 1 - right))
+        return np.interp(rates, false / drawn.sum(), hit / total)
 
     size = len(events)
-    here = sensitivity(np.ones(size)) if size else np.full(len(rates), np.nan)
+    here = sensitivity(np.ones(size))
     low = high = math.nan
     if size > 1 and lesions.any():
         draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), resamples)
@@ -135,9 +131,8 @@ def _events(
     away = ours.centre[:, None] - theirs.centre[None]
     radius = np.maximum(theirs.size / 2, 1e-9)[None]
     inside = np.sum((away / radius) ** 2, axis=-1) < 1
-    surest = np.where(inside, ours.score[:, None], -np.inf)[:, ~theirs.ignored].max(
-        0, initial=-np.inf
-    )
+    scores = np.where(inside, ours.score[:, None], -np.inf)[:, ~theirs.ignored]
+    surest = scores.max(axis=0, initial=-np.inf)
     hit, false = surest[surest > -np.inf], ours.score[~inside.any(axis=1)]
     return np.concatenate([hit, false]), np.repeat([1.0, 0.0], [len(hit), len(false)])
 
