@@ -181,11 +181,10 @@ def judge_of(run: Experiment) -> tuple[Path, Config, Plan] | None:
             f"eval.segmenter: {folder} segments {', '.join(plan.names)} from {', '.join(plan.channels)}; "
             f"give one of {', '.join(run.plan.names)} from {wanted}"
         )
-    parts = results.read_json(folder / "split.json")
-    known = {*parts["train"], *parts["validation"]} & set(run.split.test)
+    known = trained.met(config, folder, run.split.test)
     if known:
         raise UserError(
-            f"eval.segmenter: {folder} was trained with {min(known)}, a test case of this run; "
+            f"eval.segmenter: {folder} was trained with {known[0]}, a test case of this run; "
             "train it with the same data and seed"
         )
     return folder, config, plan

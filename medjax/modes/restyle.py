@@ -38,11 +38,10 @@ def restyle(run: Experiment) -> Restyle | None:
         raise UserError(
             f"synth.translate: {folder}: its {', '.join(differ)} are not this run's; make them equal"
         )
-    parts = results.read_json(folder / "split.json")
-    known = {*parts["train"], *parts["validation"]} & {*run.split.test}
+    known = trained.met(config, folder, run.split.test)
     if known:
         raise UserError(
-            f"synth.translate: {folder} was trained with {min(known)}, a test case of this run; "
+            f"synth.translate: {folder} was trained with {known[0]}, a test case of this run; "
             "train it with the same data, fold and seed"
         )
     nets = cyclegan.build_networks(config, its_plan)

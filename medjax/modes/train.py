@@ -21,7 +21,7 @@ from medjax.modes.eval import evaluate
 from medjax.modes.experiment import Experiment
 from medjax.modes.folders import case_cache
 from medjax.modes.restyle import restyle
-from medjax.modes.trained import load_weights
+from medjax.modes.trained import load_weights, met
 from medjax.train import checkpoint, loop, results, state, step
 from medjax.train.writers import Writers
 
@@ -78,13 +78,7 @@ def trained_weights(run: Experiment) -> Any:
             f"train.start_from: {folder}: is of another network ({', '.join(differ)} differ; {first}: "
             f"{theirs.get(first)} there, {ours[first]} here); make them equal, or start from another run"
         )
-    parts = results.read_json(folder / "split.json")
-    seen = parts["validation"]
-    if (
-        its_config.synth.get("share", 0.0) < 1
-    ):  # a key that was added later; 1: synthetic patients alone
-        seen = [*seen, *parts["train"]]
-    known = {*seen} & {*run.split.test}
+    known = met(its_config, folder, run.split.test)
     if known:
         warnings.warn(
             f"train.start_from: {folder} was trained with cases of the same names as {len(known)} test cases "

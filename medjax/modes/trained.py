@@ -1,5 +1,6 @@
 """What judging a trained run needs: its state, its network as a function of scans, its results.json."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,19 @@ def restored(
         at = saved.best_step() if which == "best" else None
         found, facts = checkpoint.restore(saved, like, at)
     return found, {**facts, "step": int(found.step)}
+
+
+def learned_from(config: Config, workdir: Path) -> list[str]:
+    """The cases that a run's patches came from: none where all were of synthetic patients."""
+    if config.synth.get("share", 0.0) == 1:  # the key is younger than the first runs
+        return []
+    return results.read_json(workdir / "split.json")["train"]
+
+
+def met(config: Config, workdir: Path, cases: Iterable[str]) -> list[str]:
+    """Those of `cases` that a run was trained with or chosen by: it must not be judged on them."""
+    validation = results.read_json(workdir / "split.json")["validation"]
+    return sorted({*learned_from(config, workdir), *validation} & {*cases})
 
 
 def load_weights(config: Config, plan: Plan, workdir: Path) -> tuple[UNet, Any, dict[str, Any]]:
