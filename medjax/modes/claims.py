@@ -11,6 +11,7 @@ from medjax.data import recipe as recipes
 from medjax.errors import UserError
 from medjax.modes import experiment, train
 from medjax.modes.defaults import Config, defaults
+from medjax.modes.trained import learned_from
 from medjax.train import checkpoint, claims, results
 from medjax.train.evaluate import read_rows
 
@@ -135,21 +136,17 @@ def recipe(config: Config, arm: str) -> dict[str, Any]:
     made = _plain(config)
     stages = config.claim.arms[arm]
     for number, changes in enumerate(stages, start=1):
-        made |= {f"stage {number}: {key}": value for key, value in changes.items()}
+        plain = json.loads(json.dumps(changes))  # lists for tuples, as in a file
+        made |= {f"stage {number}: {key}": value for key, value in plain.items()}
     configs = [_stage(config, arm, {k: v for k, v in s.items() if k != BEFORE}) for s in stages]
     if any(c.synth.share or c.cyclegan.simulated or not c.data.root for c in configs):
         made["synth.version"] = recipes.VERSION
-    return json.loads(json.dumps(made))  # lists for tuples, as in a file
+    return made
 
 
 def _plain(config: Config) -> dict[str, Any]:
     """The keys of a config that decide what is learnt, `section.key`."""
-    made = {}
-    for name, value in config.to_dict().items():
-        if isinstance(value, dict):
-            made |= {f"{name}.{key}": setting for key, setting in value.items()}
-        else:
-            made[name] = value
+    made = experiment.leaves(json.loads(config.to_json_best_effort()))
     made["synth.label_maps"] = bool(made["synth.label_maps"])
     left_out = ("mode", "seed", "data.root", "data.cache", "data.fold")
     return {k: v for k, v in made.items() if k not in left_out and not k.startswith("claim.")}
@@ -164,8 +161,7 @@ def _recorded(config: Config, run: Run, folder: Path) -> bool:
     if not path.is_file():
         return False
     asked = recipe(config, run.arm)
-    unset = json.loads(json.dumps(_plain(defaults(config.name))))
-    made = {**unset, **claims.read_record(path).recipe}
+    made = {**_plain(defaults(config.name)), **claims.read_record(path).recipe}
     differ = [key for key in asked | made if made.get(key) != asked.get(key)]
     if differ:
         raise UserError(
@@ -195,7 +191,7 @@ def record(config: Config, run: Run, workdir: Path) -> claims.Record:
     stages = [
         {
             "run": folder.relative_to(workdir).as_posix(),
-            "cases": len(results.read_json(folder / "split.json")["train"]),
+            "cases": len(learned_from(stage, folder)),
             "steps": stage.train.steps,
             "seconds": checkpoint.facts(folder / "checkpoints")["train_seconds"],
         }

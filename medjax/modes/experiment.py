@@ -117,8 +117,8 @@ def claim(config: Config, workdir: Path) -> dict[str, Any]:
     derived = wanted["train"]["minutes"] > 0
     changed = [
         key
-        for key in _leaves(wanted).keys() | _leaves(stored).keys()
-        if _leaves(wanted).get(key) != _leaves(stored).get(key)
+        for key in leaves(wanted).keys() | leaves(stored).keys()
+        if leaves(wanted).get(key) != leaves(stored).get(key)
         and not (derived and key == "train.steps")
         and not key.startswith("eval.")
         and key not in ("mode", "steps_timed")
@@ -143,11 +143,12 @@ def stored_config(config: Config, workdir: Path) -> Config:
     return merged.lock()
 
 
-def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings of nested sections by `section.key`."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            found |= _leaves(value, f"{prefix}{key}.")
+            found |= leaves(value, f"{prefix}{key}.")
         else:
             found[prefix + key] = value
     return found
