@@ -157,7 +157,8 @@ def _apply(
         if operator.ndim == 1:
             array = array.take(operator, axis)
         elif axis == 0:
-            array = (operator @ array.reshape(len(array), -1)).reshape(-1, *array.shape[1:])
+            rest = array.shape[1:]
+            array = (operator @ array.reshape(len(array), -1)).reshape(len(operator), *rest)
         elif axis == 1:
             array = operator @ array
         else:

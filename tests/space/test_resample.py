@@ -104,6 +104,12 @@ def test_labels_equal_the_plain_one_hot(shape, new, axis, classes, seed):
         np.testing.assert_array_equal(result, expected)
 
 
+def test_a_class_between_the_voxels_that_are_read_is_lost():
+    """Three slices become one, the middle one; another axis grows."""
+    labels = np.array([1, 2, 3], np.uint8).reshape(1, 1, 3)
+    np.testing.assert_array_equal(resample_labels(labels, (2, 1, 1)), np.full((2, 1, 1), 2))
+
+
 def test_an_exact_tie_goes_to_the_smaller_class():
     labels = np.array([2, 1], np.uint8).reshape(2, 1, 1)
     np.testing.assert_array_equal(resample_labels(labels, (1, 1, 1)), [[[1]]])
