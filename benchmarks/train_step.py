@@ -56,7 +56,7 @@ def compiled_step(net: Net) -> tuple[Callable, state.State]:
     rule = optim.optimizer("adamw", weight_decay=1e-2, clip=12.0)
     rate = optim.schedule("constant", peak=1e-3)
     levels = [[k] for k in range(net.classes)]
-    loss = supervised.supervised(model, chain(), levels, exclusive=True)
+    loss = supervised.supervised(supervised.Segmenter(model, levels, exclusive=True), chain())
     gradients = step.differentiate(loss, supervised.WEIGHTS)
     image = jnp.zeros((1, *net.patch, net.channels))
     params = jax.jit(lambda key: model.init(key, image, False)["params"])(jax.random.key(0))

@@ -71,6 +71,8 @@ def build(
 ) -> list[Path]:
     """Prepares each case that is not there yet, one in memory at a time; returns their folders in order.
 
+    All voxels of a case without a label are ignored ones.
+
     A folder appears whole or not at all, so an interrupted build goes on where it stopped, and two
     runs may build side by side.
     """
@@ -78,8 +80,6 @@ def build(
     made = [folder / key(case, plan, spacing) for case in cases]
     missing = [(case, path) for case, path in zip(cases, made, strict=True) if not path.is_dir()]
     for case, path in progress(missing) if missing else ():
-        if case.label is None:
-            raise UserError(f"case {case.id}: has no label to train on; see `--mode verify`")
         scan = load(case, plan.labels, len(plan.channels), spacing=spacing)
         image, label, _ = prepare(
             scan,
@@ -89,7 +89,8 @@ def build(
             normalisation=plan.normalisation,
             name=case.id,
         )
-        assert label is not None  # the case has one
+        if label is None:
+            label = np.full(image.shape[:3], IGNORE, np.uint8)
         save_cached(Cached(case.id, image, label, places(label)), path)
     return made
 

@@ -227,7 +227,7 @@ class Case:
     patient: the unit that is split; several cases may share it.
     images: one path per channel of the data set, or a single path of a file that holds all of
         its channels on the last axis (4-D NIfTI of the decathlon, colour photographs).
-    label: path of the reference label map; None where nobody drew one.
+    label: path of the reference label map; None where nobody drew one, or it is not to be used.
     target: index into the data set's `targets` (the diagnosis), where the layout gives one.
     """
 

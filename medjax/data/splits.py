@@ -5,24 +5,33 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 
 from medjax.data.cases import Case
 from medjax.errors import UserError
 
+PARTS = ("train", "validation", "test", "unlabelled")
+
 
 @dataclass(frozen=True)
 class Split:
-    """Case ids by part; no patient stands in two parts."""
+    """Case ids by part; no patient who trains, with labels or without, validates or is tested.
+
+    unlabelled: what else may train, by its images alone.
+    """
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
+    unlabelled: tuple[str, ...] = ()
 
     def sha256(self) -> str:
         """The hash of the lists, so that two results can be known to stand on the same cases."""
         lists = [sorted(self.train), sorted(self.validation), sorted(self.test)]
+        if self.unlabelled:  # splits were hashed before there were any
+            lists.append(sorted(self.unlabelled))
         return hashlib.sha256(json.dumps(lists).encode()).hexdigest()
 
 
@@ -37,10 +46,12 @@ def split(
 ) -> Split:
     """The fold's patients are the test set; of the others a fraction validates and the rest train.
 
-    Patients are sorted by name, shuffled by `seed` and dealt to the folds in turn, so the folds of
-    one seed are disjoint, cover everyone and differ by one patient at most. `validation` in [0, 1)
-    is a share of the patients outside the fold, at least one where it is positive; it never takes
-    the last of them. With `train_cases` no more than so many train, of as many patients as can be.
+    Patients with a label are sorted by name, shuffled by `seed` and dealt to the folds in turn, so the
+    folds of one seed are disjoint, cover them all and differ by one patient at most. `validation` in
+    [0, 1) is a share of the patients outside the fold, at least one where it is positive; it never takes
+    the last of them. With `train_cases` no more than so many train with their labels, of as many
+    patients as can be. The others and all cases without a label are `unlabelled`, but for those of
+    patients who validate or are tested.
 
     Errors: fewer patients than folds, a fold that does not exist, an impossible fraction or number.
     """
@@ -50,10 +61,11 @@ def split(
         raise UserError(f"data.validation: {validation} is no fraction; give at least 0, below 1")
     if train_cases < 0:
         raise UserError(f"data.train_cases: {train_cases}: give a number of cases, or 0 for all")
-    patients = sorted({case.patient for case in cases})
+    labelled = [case for case in cases if case.label is not None]
+    patients = sorted({case.patient for case in labelled})
     if folds < 2 or len(patients) < folds:
         raise UserError(
-            f"data.folds: {folds} folds of {len(patients)} patients; give 2 to {len(patients)}"
+            f"data.folds: {folds} folds of {len(patients)} labelled patients; give 2 to {len(patients)}"
         )
     order = [patients[i] for i in np.random.default_rng(seed).permutation(len(patients))]
     test = set(order[fold::folds])
@@ -62,11 +74,57 @@ def split(
     held = set(others[:count])
 
     def ids(chosen: set[str]) -> tuple[str, ...]:
-        return tuple(sorted(case.id for case in cases if case.patient in chosen))
+        return tuple(sorted(case.id for case in labelled if case.patient in chosen))
 
     train = ids(set(others) - held)
     if train_cases:
-        of = {patient: [c.id for c in cases if c.patient == patient] for patient in others[count:]}
+        of = {
+            patient: [c.id for c in labelled if c.patient == patient] for patient in others[count:]
+        }
         rounds = zip_longest(*(sorted(own) for own in of.values()))
         train = tuple(sorted([i for turn in rounds for i in turn if i is not None][:train_cases]))
-    return Split(train, ids(held), ids(test))
+    free = {case.id for case in cases if case.patient not in test | held}
+    return Split(train, ids(held), ids(test), tuple(sorted(free - set(train))))
+
+
+def read_split(path: Path, cases: Sequence[Case]) -> Split:
+    """The split that a file names: JSON with lists of case ids by part; the split.json of a run is one.
+
+    Lists other than `train` may be left out; cases in none of them are not used. Errors name the file:
+    not such a file, an unknown or twice-named case, a patient on two sides, a case without a label
+    outside `unlabelled`.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        lists = {part: tuple(sorted(content.get(part, ()))) for part in PARTS}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(
+            f'{path}: no split ({error}); give JSON as {{"train": ["CASE", ...], "validation": ..., '
+            '"test": ..., "unlabelled": ...}'
+        ) from None
+    by_id = {case.id: case for case in cases}
+    named = [name for part in PARTS for name in lists[part]]
+    strange = sorted({str(name) for name in named if name not in by_id})
+    if strange:
+        raise UserError(
+            f"{path}: {', '.join(strange[:5])} is no case of the data set; correct the name"
+        )
+    twice = sorted({name for name in named if named.count(name) > 1})
+    if twice:
+        raise UserError(f"{path}: names {', '.join(twice[:5])} twice; keep each once")
+    bare = [n for part in PARTS[:3] for n in lists[part] if by_id[n].label is None]
+    if bare:
+        raise UserError(f"{path}: {', '.join(bare[:5])} has no label; move it to unlabelled")
+    if not lists["train"]:
+        raise UserError(f"{path}: no case trains; name some as train")
+    sides = [
+        {by_id[name].patient for part in side for name in lists[part]}
+        for side in (("train", "unlabelled"), ("validation",), ("test",))
+    ]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        shared = sorted(sides[one] & sides[other])
+        if shared:
+            raise UserError(
+                f"{path}: patient {shared[0]} is on two sides; keep all cases of a patient together"
+            )
+    return Split(**lists)

@@ -3,21 +3,21 @@
 import math
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from medjax.losses.segmentation import Pair
 
 Probabilities = Float[Array, "b d h w k"]
 
 
-def ramp(step: Int[Array, ""], length: Float[Array, ""] | float) -> Float[Array, ""]:
-    """exp(-5 (1 - t)^2), t = step / length up to 1: from 0.007 to 1 (Tarvainen and Valpola 2017).
+def ramp(progress: Float[Array, ""], share: float) -> Float[Array, ""]:
+    """exp(-5 (1 - t)^2), t = progress / share up to 1: from 0.007 to 1 (Tarvainen and Valpola 2017).
 
-    A consistency that counted from the first step would make all networks agree on nothing. A length
-    of 0 is 1 at once.
+    It rises over the first `share` of a run; 0 is 1 at once. A consistency that counted from the first
+    step would make all networks agree on nothing.
     """
-    t = jnp.where(length > 0, step / jnp.maximum(length, 1e-6), 1.0)
-    return jnp.exp(-5 * (1 - jnp.clip(t, 0, 1)) ** 2)
+    t = jnp.clip(progress / share, 0, 1) if share > 0 else jnp.float32(1)
+    return jnp.exp(-5 * (1 - t) ** 2)
 
 
 def squared_error(ours: Probabilities, theirs: Probabilities, seen: Bool[Array, "b d h w"]) -> Pair:

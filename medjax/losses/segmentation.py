@@ -45,9 +45,9 @@ def dice_loss(
     """1 - soft Dice per sample and foreground channel (Milletari 2016; the form of nnU-Net, Isensee 2021).
 
     Exclusive classes leave channel 0, the background, out. A channel that is absent from the sample
-    and not predicted has loss 0; absent and predicted, close to 1. `batch` pools the samples before
-    the ratio, over the replicas of `axis` too, so that it does not depend on how the batch is
-    spread.
+    and not predicted has loss 0; absent and predicted, close to 1. A sample without any valid voxel
+    does not count. `batch` pools the samples before the ratio, over the replicas of `axis` too, so
+    that it does not depend on how the batch is spread.
     """
     weight = valid[..., None]
     p = probabilities(logits, exclusive=exclusive) * weight
@@ -61,7 +61,10 @@ def dice_loss(
         if axis is not None:
             overlap, total = jax.lax.psum((overlap, total), axis)
     loss = 1 - (2 * overlap + smooth) / (total + smooth)
-    return jnp.sum(loss), jnp.float32(loss.size)
+    if batch:
+        return jnp.sum(loss), jnp.float32(loss.size)
+    counted = jnp.any(valid, space)  # the loss of the others is 0
+    return jnp.sum(loss), jnp.sum(counted, dtype=jnp.float32) * loss.shape[1]
 
 
 def cross_entropy(

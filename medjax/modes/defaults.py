@@ -24,7 +24,8 @@ def defaults(name: str) -> Config:
     data.folds = 5
     data.fold = 0  # this fold is the test set
     data.validation = 0.1  # share of the other patients that validates
-    data.train_cases = 0  # train on so many of the remaining cases alone (0 = all)
+    data.train_cases = 0  # of the remaining cases so many train with labels (0 = all)
+    data.split = config_dict.placeholder(str)  # your own split.json, instead of these four
     data.cache = ""  # folder of prepared cases; "" = one per user
 
     config.synth = synth = ConfigDict()  # synthetic patients, made where data.root is unset
@@ -59,6 +60,7 @@ def defaults(name: str) -> Config:
     model.norm = "instance"  # instance, group
     model.act = "leaky_relu"
     model.deep_supervision = False
+    model.dropout = 0.0  # of whole channels of the bottleneck
 
     config.augment = augment = ConfigDict()
     augment.strength = 1.0  # factor of all probabilities; 0 = flips alone
@@ -70,7 +72,7 @@ def defaults(name: str) -> Config:
     augment.scanner = 0.0  # probability of an MR scanner's fault in a channel
 
     config.train = train = ConfigDict()
-    train.paradigm = "supervised"  # supervised, cyclegan
+    train.paradigm = "supervised"  # mean_teacher, ua_mt, cps, unimatch, bcp; cyclegan
     train.start_from = config_dict.placeholder(str)  # a work folder: start with its trained weights
     train.steps = 2000
     train.minutes = 0.0  # instead of steps: as many as fit, compilation and validation included
@@ -93,6 +95,18 @@ def defaults(name: str) -> Config:
     train.validation_batches = 8
     train.log_every = 10
     train.tensorboard = False  # through clu; tensorflow takes some seconds and 0.6 GB
+
+    config.semi = semi = ConfigDict()  # of the paradigms that learn from cases without labels too
+    semi.unlabelled = 1  # patches without a label for each with one
+    semi.weight = 1.0  # factor of what each method counts for them (modes/semi.py)
+    semi.ramp = 0.4  # share of the run over which their weight rises: mean_teacher, ua_mt, cps
+    semi.noise = 0.1  # deviation, on what a teacher sees
+    semi.passes = 8  # ua_mt: answers of the teacher, to see where it is unsure
+    semi.confidence = 0.95  # unimatch: probability from which an answer counts
+    semi.tearing = 0.5  # unimatch: share of the features' channels that are dropped
+    semi.pretrain = 0.2  # bcp: share of the run on labelled patches alone
+    semi.largest_component = True  # bcp: of an answer; unset where a class has many parts
+    semi.baseline = True  # train on the labelled cases alone too, as many steps, to compare with
 
     config.cyclegan = cyclegan = ConfigDict()  # of the paradigm of that name
     cyclegan.source = "t1"  # channels by name: what is translated

@@ -17,12 +17,14 @@ from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
 from medjax.modes.trained import build_predictor, frame, load_weights
 from medjax.train import results
-from medjax.train.evaluate import choose_largest, judge, summary, write_rows
+from medjax.train.baseline import compare
+from medjax.train.evaluate import choose_largest, judge, read_rows, summary, write_rows
 from medjax.train.report import write_report
 from medjax.train.showcase import showcase
-from medjax.train.writers import read_rows
+from medjax.train.writers import read_rows as read_curves
 
 console = progress.console
+BASELINE = "baseline"  # folder of the run that this one is compared with
 
 
 def main(config: Config, workdir: Path) -> None:
@@ -94,6 +96,9 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
         "mirror_axes": predictor.mirror_axes,
         "keep_largest": [plan.names[k - plan.exclusive] for k in predictor.keep_largest],
     }
+    beside = run.workdir / BASELINE / "metrics.csv"
+    if beside.is_file() and not outside:
+        content["baseline"] = compare(rows, read_rows(beside), plan.names)
     results.write_json(out / "results.json", content)
     shown = list(
         showcase(
@@ -111,7 +116,7 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
         results=content,
         config=stored,
         plan=json.loads((run.workdir / "plan.json").read_text("utf-8")),
-        curves=read_rows(run.workdir / "metrics.jsonl"),
+        curves=read_curves(run.workdir / "metrics.jsonl"),
         rows=rows,
         cases=shown,
         classes=plan.labels.classes,
@@ -121,6 +126,12 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
         console.print(
             f"{name}: Dice {dice['mean']:.4f} [{dice['low']:.4f}, {dice['high']:.4f}] "
             f"over {dice['n']} cases, HD95 {scores['hd95']['mean']:.2f} mm"
+        )
+    for name, compared in content.get("baseline", {}).items():
+        gain = compared["dice"]
+        console.print(
+            f"{name}: Dice {gain['gain']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] against the "
+            f"labelled cases alone ({gain['baseline']:.4f})"
         )
     for made in ("predictions", "metrics.csv", "results.json", "report.html"):
         console.print(f"made {out / made}")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,26 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from medjax.data.augment import Augmentation, Motion, default
+from medjax.data.augment import Augmentation, Motion, default, spatial
 from medjax.data.cases import Case, Dataset
 from medjax.data.fingerprint import fingerprint
 from medjax.data.identity import join_duplicates
 from medjax.data.layouts import open_dataset
 from medjax.data.plan import Plan, make_plan, read_plan
-from medjax.data.splits import Split, split
+from medjax.data.splits import Split, read_split, split
 from medjax.errors import UserError
 from medjax.io.files import RASTER
 from medjax.modes import synthetic
 from medjax.modes.defaults import Config
 from medjax.modes.folders import user_cache
+from medjax.nn.twin import Twin
 from medjax.nn.unet import UNet
 from medjax.progress import bar, console
-from medjax.train import optim, results
+from medjax.train import optim, results, step
 from medjax.train.results import read_json, write_json
 
 MOST_CPU_REPLICAS = 8
+SEMI = ("mean_teacher", "ua_mt", "cps", "unimatch", "bcp")  # also learn from cases without labels
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,11 @@ class Experiment:
     split: Split
     plan: Plan
 
-    def cases(self, ids: Sequence[str]) -> list[Case]:
-        """The cases of one part of the split, in its order."""
+    def cases(self, ids: Sequence[str], *, labels: bool = True) -> list[Case]:
+        """The cases of one part of the split, in its order, on demand as if nobody had labelled them."""
         by_id = {case.id: case for case in self.dataset.cases}
-        return [by_id[i] for i in ids]
+        found = [by_id[i] for i in ids]
+        return found if labels else [replace(case, label=None) for case in found]
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -154,6 +158,21 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def parted(config: Config, cases: Sequence[Case]) -> Split:
+    """Who trains, validates and is tested: as the file `data.split` says, or dealt out by the seed."""
+    data = config.data
+    if data.split:
+        return read_split(Path(data.split), cases)
+    return split(
+        cases,
+        folds=data.folds,
+        fold=data.fold,
+        validation=data.validation,
+        seed=config.seed,
+        train_cases=data.train_cases,
+    )
+
+
 def prepare_experiment(config: Config, workdir: Path) -> Experiment:
     """Data, split.json and plan.json of a work folder: made at first, read afterwards."""
     dataset = open_data(config)
@@ -163,15 +182,7 @@ def prepare_experiment(config: Config, workdir: Path) -> Experiment:
         console.print(
             f"... {len(dataset.findings) - 10} more findings; see them with --mode verify"
         )
-    labelled = [case for case in dataset.cases if case.label is not None]
-    parts = split(
-        labelled,
-        folds=config.data.folds,
-        fold=config.data.fold,
-        validation=config.data.validation,
-        seed=config.seed,
-        train_cases=config.data.train_cases,
-    )
+    parts = parted(config, dataset.cases)
     split_path = workdir / "split.json"
     if split_path.is_file():
         stored = json.loads(split_path.read_text("utf-8"))
@@ -242,16 +253,19 @@ def work_dtype(config: Config) -> Any:
     return jnp.bfloat16 if half else jnp.float32
 
 
-def build_model(config: Config, plan: Plan) -> UNet:
-    """The network of the plan with the config's blocks. Errors name the key."""
-    return UNet(
+def build_model(config: Config, plan: Plan) -> UNet | Twin:
+    """The network of the plan with the config's blocks, two for `cps`. Errors name the key."""
+    make = partial(
+        UNet,
         heads={"seg": len(plan.groups)},
         widths=plan.widths,
         kernels=plan.kernels,
         strides=plan.strides,
         dtype=work_dtype(config),
+        axis=step.AXIS,
         **config.model,
     )
+    return Twin(make) if config.train.get("paradigm") == "cps" else make()
 
 
 def build_optimizer(config: Config) -> optax.GradientTransformation:
@@ -266,7 +280,7 @@ def build_optimizer(config: Config) -> optax.GradientTransformation:
     )
 
 
-def init_params(model: UNet, plan: Plan, seed: int) -> Any:
+def init_params(model: UNet | Twin, plan: Plan, seed: int) -> Any:
     """The weights at the start, a function of the seed; compiled without the forward pass."""
     image = jnp.zeros((1, *plan.patch, len(plan.channels)))
     return jax.jit(lambda key: model.init(key, image, False)["params"])(jax.random.key(seed))
@@ -285,4 +299,17 @@ def build_augmentation(config: Config, plan: Plan) -> tuple[Augmentation, Motion
         shear=chosen.shear,
         elastic=tuple(chosen.elastic) or None,
         probability_scanner=chosen.scanner,
+    )
+
+
+def build_flips(config: Config, plan: Plan) -> Augmentation:
+    """The flips of the augmentation alone."""
+    flips = [axis for axis in range(3) if plan.patch[axis] > 1] if config.augment.flips else ()
+    return spatial(
+        plan.patch,
+        plan.spacing,
+        flips=flips,
+        probability_rotation=0.0,
+        probability_scale=0.0,
+        probability_elastic=0.0,
     )

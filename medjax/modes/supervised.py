@@ -8,7 +8,7 @@ from medjax.modes import experiment
 from medjax.modes.experiment import Experiment
 from medjax.modes.paradigm import Paradigm
 from medjax.train import optim, state, step
-from medjax.train.supervised import WEIGHTS, supervised
+from medjax.train.supervised import WEIGHTS, Segmenter, supervised
 from medjax.train.validate import validator
 
 
@@ -17,9 +17,8 @@ def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -
     config, plan, chosen = run.config, run.plan, run.config.train
     model = experiment.build_model(config, plan)
     augment, motion = experiment.build_augmentation(config, plan)
-    loss = supervised(
-        model, augment, plan.groups, exclusive=plan.exclusive, batch_dice=chosen.batch_dice
-    )
+    segmenter = Segmenter(model, plan.groups, plan.exclusive, chosen.batch_dice)
+    loss = supervised(segmenter, augment)
     gradients = step.differentiate(loss, WEIGHTS, accumulate=chosen.accumulate)
     rule = experiment.build_optimizer(config)
     rate = optim.schedule(chosen.schedule, peak=chosen.learning_rate, warmup=chosen.warmup)

@@ -15,24 +15,39 @@ from medjax.data import cache
 from medjax.data.patches import iterate, patches
 from medjax.data.plan import Plan, read_plan
 from medjax.errors import UserError
-from medjax.modes import cyclegan, experiment, supervised, synthetic
+from medjax.modes import cyclegan, experiment, semi, supervised, synthetic
 from medjax.modes.defaults import Config
-from medjax.modes.eval import evaluate
+from medjax.modes.eval import BASELINE, evaluate
 from medjax.modes.experiment import Experiment
 from medjax.modes.folders import case_cache
 from medjax.modes.restyle import restyle
-from medjax.modes.trained import load_weights, met
+from medjax.modes.trained import learned_without_labels, load_weights, met
 from medjax.train import checkpoint, loop, results, state, step
 from medjax.train.writers import Writers
 
 console = progress.console
-PARADIGMS = {"supervised": supervised.training, "cyclegan": cyclegan.training}
+PARADIGMS = {
+    "supervised": supervised.training,
+    **dict.fromkeys(experiment.SEMI, semi.training),
+    "cyclegan": cyclegan.training,
+}
 RUNTIME_GB = 2.2  # Python, JAX, compiler and allocator: peaks of 1.7 to 2.7 GB were measured
 
 
 def main(config: Config, workdir: Path) -> None:
-    """Trains, or goes on where a killed run of the same config stopped, then evaluates."""
-    evaluate(*train(config, workdir))
+    """Trains, or goes on where a killed run of the same config stopped, then evaluates.
+
+    A paradigm that learns without labels too is compared with the labelled cases alone, trained as long in
+    WORKDIR/baseline.
+    """
+    run, stored = train(config, workdir)
+    if config.train.paradigm in experiment.SEMI and config.semi.baseline:
+        alone = config.copy_and_resolve_references()
+        with alone.unlocked():
+            alone.train.update(paradigm="supervised", steps=stored["train"]["steps"], minutes=0.0)
+        console.print("to compare with: the labelled cases alone")
+        evaluate(*train(alone, workdir / BASELINE))
+    evaluate(run, stored)
 
 
 def train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
@@ -43,10 +58,11 @@ def train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
     run = experiment.prepare_experiment(config, workdir)
     _announce(run)
     trained = trained_weights(run)
-    parts = ("train", "validation")
+    bare = config.train.paradigm in experiment.SEMI
+    parts = ("train", "validation", *(("unlabelled",) if bare else ()))
     folders = {
         part: cache.build(
-            run.cases(getattr(run.split, part)),
+            run.cases(getattr(run.split, part), labels=part != "unlabelled"),
             run.plan,
             case_cache(config),
             spacing=run.spacing,
@@ -92,14 +108,15 @@ def trained_weights(run: Experiment) -> Any:
 
 def _network(config: Config, plan: Plan) -> dict[str, Any]:
     """What decides the shape and the meaning of a network's weights."""
+    paradigm = config.train.get("paradigm", "supervised")  # added after the first runs
     return {
-        "train.paradigm": config.train.get("paradigm", "supervised"),  # added after the first runs
+        "train.paradigm": paradigm if paradigm in ("cyclegan", "cps") else "one segmenter",
         "channels": plan.channels,
         "outputs": len(plan.groups),
         "widths": plan.widths,
         "kernels": plan.kernels,
         "strides": plan.strides,
-        **{f"model.{name}": value for name, value in config.model.items()},
+        **{f"model.{name}": v for name, v in config.model.items() if name != "dropout"},
     }
 
 
@@ -122,9 +139,11 @@ def fit(
     if config.synth.share or not all(paradigm.groups):
         patients = synthetic.beside(config, plan, run.split.train, restyle(run))
 
+    seen = [*folders["train"], *folders.get("unlabelled", [])]
+
     def batches(steps: int, first: int) -> Iterator[dict[str, np.ndarray]]:
         drawn = patches(
-            folders["train"],
+            seen,
             patch=plan.patch,
             motion=paradigm.motion,
             batch=plan.batch,
@@ -153,7 +172,7 @@ def fit(
         console.print(f"{chosen.minutes:g} minutes hold {stored['train']['steps']} steps")
     total = stored["train"]["steps"]
     start = start.replace(horizon=jnp.int32(total))
-    names = [folder.name.rsplit("-", 1)[0] for folder in folders["train"]] + ["synthetic"]
+    names = [folder.name.rsplit("-", 1)[0] for folder in seen] + ["synthetic"]
     with checkpoint.manager(run.workdir / "checkpoints") as saved:
         watch = loop.Watch(names)
         if saved.latest_step() is not None:
@@ -214,7 +233,7 @@ def _check(config: Config) -> None:
         raise UserError(
             f"train.paradigm: {train.paradigm!r} is unknown; choose one of {', '.join(PARADIGMS)}"
         )
-    if train.start_from and train.paradigm != "supervised":
+    if train.start_from and train.paradigm == "cyclegan":
         raise UserError(f"train.start_from: is for segmenters; unset it for {train.paradigm}")
     if not 0 <= config.synth.share <= 1:
         raise UserError(f"synth.share: {config.synth.share} is no share; give 0 to 1")
@@ -237,8 +256,11 @@ def _check(config: Config) -> None:
 def _announce(run: Experiment) -> None:
     """What will be done on what, and the memory and disk that it takes, before it begins."""
     plan, parts = run.plan, run.split
+    bare = len(learned_without_labels(run.config, parts.unlabelled))
+    without = f", {bare} more without labels" if bare else ""
     console.print(
-        f"{run.dataset.name}: {len(parts.train)} cases train, {len(parts.validation)} validate, "
+        f"{run.dataset.name}: {len(parts.train)} cases train{without}, "
+        f"{len(parts.validation)} validate, "
         f"{len(parts.test)} test; channels {', '.join(plan.channels)}; "
         f"classes {', '.join(plan.names)}"
     )
@@ -247,7 +269,7 @@ def _announce(run: Experiment) -> None:
         f"patch {' x '.join(map(str, plan.patch))}, batch {plan.batch}, "
         f"{len(plan.widths)} stages of {', '.join(map(str, plan.widths))} channels"
     )
-    cached = plan.case_gb * (len(parts.train) + len(parts.validation))
+    cached = plan.case_gb * (len(parts.train) + bare + len(parts.validation))
     memory = RUNTIME_GB + plan.step_gb + 3 * plan.largest_gb
     console.print(
         f"needs about {memory:.1f} GB of memory, {cached:.2f} GB of disk in {case_cache(run.config)}"

@@ -1,6 +1,6 @@
 """What judging a trained run needs: its state, its network as a function of scans, its results.json."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from medjax.infer.predictor import Predictor, forward
 from medjax.modes import experiment
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
+from medjax.nn.twin import Twin
 from medjax.nn.unet import UNet
 from medjax.train import checkpoint, results, state
 
@@ -33,7 +34,14 @@ def learned_from(config: Config, workdir: Path) -> list[str]:
     """The cases that a run's patches came from: none where all were of synthetic patients."""
     if config.synth.get("share", 0.0) == 1:  # the key is younger than the first runs
         return []
-    return results.read_json(workdir / "split.json")["train"]
+    split = results.read_json(workdir / "split.json")
+    return [*split["train"], *learned_without_labels(config, split.get("unlabelled", ()))]
+
+
+def learned_without_labels(config: Config, unlabelled: Sequence[str]) -> Sequence[str]:
+    """Those cases where the paradigm uses them."""
+    paradigm = config.train.get("paradigm", "supervised")  # the key is younger than the first runs
+    return unlabelled if paradigm in experiment.SEMI else ()
 
 
 def met(config: Config, workdir: Path, cases: Iterable[str]) -> list[str]:
@@ -42,7 +50,9 @@ def met(config: Config, workdir: Path, cases: Iterable[str]) -> list[str]:
     return sorted({*learned_from(config, workdir), *validation} & {*cases})
 
 
-def load_weights(config: Config, plan: Plan, workdir: Path) -> tuple[UNet, Any, dict[str, Any]]:
+def load_weights(
+    config: Config, plan: Plan, workdir: Path
+) -> tuple[UNet | Twin, Any, dict[str, Any]]:
     """Model, weights and facts of a segmenter's checkpoint. Errors: none there, or of another model."""
     model = experiment.build_model(config, plan)
     rule = experiment.build_optimizer(config)
@@ -59,7 +69,7 @@ def mirror_axes(config: Config, plan: Plan) -> tuple[int, ...]:
     return tuple(axis for axis in range(3) if plan.patch[axis] > 1)
 
 
-def build_predictor(config: Config, plan: Plan, model: UNet, params: Any) -> Predictor:
+def build_predictor(config: Config, plan: Plan, model: UNet | Twin, params: Any) -> Predictor:
     """The trained model as a function of scans."""
     tiles = config.eval.tiles or max(2, jax.device_count())
     return Predictor(
@@ -95,6 +105,7 @@ def frame(
             "train": len(parts.train),
             "validation": len(parts.validation),
             "test": len(parts.test),
+            "unlabelled": len(learned_without_labels(run.config, parts.unlabelled)),
             "patients": {case.id: case.patient for case in run.cases(parts.test)},
             "split_sha256": parts.sha256(),
             "assumed": plan.assumed,

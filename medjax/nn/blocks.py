@@ -95,6 +95,32 @@ def make_norm(kind: str) -> Make:
     return partial(Norm, group=groups[kind])
 
 
+class ChannelDropout(nn.Module):
+    """Drops whole channels of each sample, each with the chance `rate`, and scales up the others to match.
+
+    `axis` names the axis that replicas are mapped over: what is dropped then hangs on a sample's place in
+    the whole batch and not on how many replicas share it. Needs the rng `dropout` in training.
+    """
+
+    rate: float
+    axis: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b d h w c"], train: bool) -> Float[Array, "b d h w c"]:
+        """Drop, or pass what is not training."""
+        if not train or self.rate == 0:
+            return x
+        key, count = self.make_rng("dropout"), x.shape[0]
+        first = jax.lax.axis_index(self.axis) * count if self.axis else 0
+
+        def drawn(row: Array) -> Array:
+            return jax.random.bernoulli(jax.random.fold_in(key, row), 1 - self.rate, x.shape[-1:])
+
+        kept = jax.vmap(drawn)(first + jnp.arange(count))
+        factor = kept.astype(x.dtype) / jnp.asarray(1 - self.rate, x.dtype)
+        return x * factor[:, None, None, None]
+
+
 class Plain(nn.Module):
     """Convolution, norm, activation."""
 

@@ -11,7 +11,17 @@ from jaxtyping import Array, Bool, Float
 
 from medjax.errors import UserError
 from medjax.nn.attention import SCA
-from medjax.nn.blocks import ACTIVATIONS, Conv, Plain, Residual, Stage, Triple, Upsample, make_norm
+from medjax.nn.blocks import (
+    ACTIVATIONS,
+    ChannelDropout,
+    Conv,
+    Plain,
+    Residual,
+    Stage,
+    Triple,
+    Upsample,
+    make_norm,
+)
 from medjax.nn.heads import Classification, Detection, Segmentation
 from medjax.nn.hybrid import HybridConv
 
@@ -35,8 +45,10 @@ class UNet(nn.Module):
     residual encoder has a plain decoder. `attention="sca"` gates the output of each encoder stage.
     `heads` gives the outputs and their classes: `seg` at full resolution, `cls` per sample from
     the bottleneck, `det` at decoder level `detection_level`. `dropout` drops whole channels of the
-    bottleneck (needs the rng `dropout` in training). `remat` recomputes each stage in the backward
-    pass. Parameters are float32, the work is in `dtype`, outputs are float32.
+    bottleneck (needs the rng `dropout` in training), `tearing` those of what every encoder stage
+    hands over (UniMatch's perturbation of features, Yang 2023); `axis` is that of the replicas.
+    `remat` recomputes each stage in the backward pass. Parameters are float32, the work is in
+    `dtype`, outputs are float32.
 
     aux: `features` (b, d', h', w', c) the bottleneck, marked by `perturb`; `attention/i` the
     spatial maps (b, d_i, h_i, w_i, 1) of encoder stage i; with `deep_supervision`, `logits/i` of
@@ -58,6 +70,8 @@ class UNet(nn.Module):
     deep_supervision: bool = False
     detection_level: int = 1
     dropout: float = 0.0
+    tearing: float = 0.0
+    axis: str | None = None
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -88,7 +102,9 @@ class UNet(nn.Module):
                 gate = SCA(conv=conv, act=parts["act"], name=f"attention{i}")
                 x, aux[f"attention/{i}"] = gate(x)
             skips.append(x)
-        x = nn.Dropout(self.dropout, broadcast_dims=(1, 2, 3), deterministic=not train)(x)
+        if self.tearing:
+            skips = [ChannelDropout(self.tearing, self.axis)(skip, train) for skip in skips]
+        x = ChannelDropout(self.dropout, self.axis)(skips[-1], train)
         x = aux["features"] = self.perturb("features", x)
 
         outputs: dict[str, Any] = {}

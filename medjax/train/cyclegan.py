@@ -109,7 +109,7 @@ def cyclegan(networks: Networks, augment: Augmentation, *, identity: bool = True
         seen = jnp.concatenate([image, masks], axis=-1)
         return networks.discriminator.apply({"params": params}, seen)
 
-    def loss(params, extra: dict, batch: Batch, key: Array, step: Array) -> tuple[Pairs, dict]:
+    def loss(params, extra: dict, batch: Batch, key: Array, progress: Array) -> tuple[Pairs, dict]:
         augmentation_key, *pool_keys = jax.random.split(key, 3)
         augmented = dict(batch)
         augmented = augment.apply(augment.sample(augmentation_key, augmented), augmented)

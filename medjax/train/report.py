@@ -9,6 +9,7 @@ import numpy as np
 
 from medjax.io.atomic import atomic
 from medjax.train import figures, page
+from medjax.train.baseline import baseline_section
 from medjax.train.page import as_float, score, text
 from medjax.train.sheets import Sheet, sheets_section
 from medjax.train.slices import ReportCase, pictures
@@ -16,6 +17,15 @@ from medjax.train.slices import ReportCase, pictures
 __all__ = ["ReportCase", "write_report"]
 
 FEW_CASES = 10
+UNLABELLED = {  # what the paradigms of modes/semi.py learn from cases without labels
+    "consistency": "squared difference from the teacher",
+    "cross": "cross-entropy against the other's decision",
+    "strong": "Dice loss of strong views",
+    "features": "Dice loss of torn features",
+    "pseudo_dice_loss": "Dice loss of guessed labels",
+    "pseudo_cross_entropy": "cross-entropy of guessed labels",
+    "sure": "share of voxels that teach",
+}
 MOST_ROWS = 1500
 
 
@@ -47,6 +57,7 @@ def write_report(
         _data(results.get("data") or {}, plan),
         _curves(curves),
         _scores(metrics),
+        baseline_section(results.get("baseline") or {}),
         _every_case(rows),
         pictures(cases, classes),
         sheets_section(sheets, classes),
@@ -146,6 +157,7 @@ def _data(data: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
             "Layout": data.get("layout"),
             "Cases": page.count(data.get("cases")),
             "Training cases": page.count(data.get("train")),
+            "Without labels": page.count(data.get("unlabelled")) or None,
             "Validation cases": page.count(data.get("validation")),
             "Test cases": page.count(data.get("test")),
             "Working spacing (mm)": plan.get("spacing"),
@@ -174,6 +186,12 @@ def _curves(curves: Sequence[Mapping[str, Any]]) -> str:
         "Loss": smoothed("loss", "training"),
         "Dice": smoothed("dice", "training patches")
         + series("validation_dice", "validation", "dots", 2),
+        "Without labels": [
+            line
+            for number, (key, name) in enumerate(UNLABELLED.items(), start=1)
+            for line in series(key, name, "faint", number)[:1]
+            for line in (line, figures.smooth(line, name))
+        ],
         "Cycle, L1": smoothed("cycle_target", "target, there and back"),
         "Error of made images": series("validation_mae", "validation", "dots", 2),
         "Discriminator": smoothed("d_target", "of the target; 0.25 is guessing"),

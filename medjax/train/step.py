@@ -24,6 +24,8 @@ After = Callable[[State, State], dict]
 def differentiate(loss: Loss, weights: Mapping[str, float], *, accumulate: int = 1) -> Gradients:
     """The default `gradients` slot: differentiates a loss body that returns (sum, count) pairs.
 
+    A body is `loss(params, extra, batch, key, progress) -> (pairs, extra)`; progress is the share of
+    the run's steps that are done, from 0 to below 1, so that what depends on it fits every run.
     The objective is the weighted sum of the ratios named in `weights`; other pairs are only
     reported. The pairs are summed over the replicas inside the loss and the gradients averaged
     outside: right under `vmap`, `jax.pmap` and `jax.shard_map`, where averaging the gradients of
@@ -33,8 +35,8 @@ def differentiate(loss: Loss, weights: Mapping[str, float], *, accumulate: int =
     compiler drops their forward passes).
     """
 
-    def objective(params, extra, batch, key, step, counts=None):
-        pairs, extra = loss(params, extra, batch, key, step)
+    def objective(params, extra, batch, key, progress, counts=None):
+        pairs, extra = loss(params, extra, batch, key, progress)
         pairs = lax.psum(pairs, AXIS)
         means = {
             name: total / jnp.maximum(count if counts is None else counts[name], 1)
@@ -43,17 +45,17 @@ def differentiate(loss: Loss, weights: Mapping[str, float], *, accumulate: int =
         total = sum((weights[name] * means[name] for name in weights), jnp.float32(0))
         return total, (means, extra)
 
-    def counts_of(params, extra, batch, key, step):
-        pairs, _ = loss(params, extra, batch, key, step)
+    def counts_of(params, extra, batch, key, progress):
+        pairs, _ = loss(params, extra, batch, key, progress)
         return lax.psum({name: pair[1] for name, pair in pairs.items()}, AXIS)
 
     value_and_grad = jax.value_and_grad(objective, has_aux=True)
 
-    def whole(params, extra, batch, key, step):
-        (total, (means, extra)), grads = value_and_grad(params, extra, batch, key, step)
+    def whole(params, extra, batch, key, progress):
+        (total, (means, extra)), grads = value_and_grad(params, extra, batch, key, progress)
         return lax.pmean(grads, AXIS), {"loss": total, **means}, extra
 
-    def in_parts(params, extra, batch, key, step):
+    def in_parts(params, extra, batch, key, progress):
         size = jax.tree.leaves(batch)[0].shape[0]
         if size % accumulate:
             raise ValueError(
@@ -62,12 +64,12 @@ def differentiate(loss: Loss, weights: Mapping[str, float], *, accumulate: int =
         part = size // accumulate
         stacked = jax.tree.map(lambda a: a.reshape(accumulate, part, *a.shape[1:]), dict(batch))
         parts = [jax.tree.map(lambda a, i=i: a[i], stacked) for i in range(accumulate)]
-        counted = [counts_of(params, extra, p, key, step) for p in parts]
+        counted = [counts_of(params, extra, p, key, progress) for p in parts]
         counts = jax.tree.map(lambda *c: sum(c), *counted)
 
         def body(carry, p):
             extra, grads, means = carry
-            (total, (new, extra)), g = value_and_grad(params, extra, p, key, step, counts)
+            (total, (new, extra)), g = value_and_grad(params, extra, p, key, progress, counts)
             added = jax.tree.map(jnp.add, (grads, means), (g, {"loss": total, **new}))
             return (extra, *added), None
 
@@ -105,9 +107,8 @@ def make_step(
     """
 
     def step(state: State, batch: Batch, key: Array) -> tuple[State, dict[str, Array]]:
-        grads, means, extra = gradients(
-            state.params, state.extra, batch, jax.random.fold_in(key, state.step), state.step
-        )
+        own, progress = jax.random.fold_in(key, state.step), state.step / state.horizon
+        grads, means, extra = gradients(state.params, state.extra, batch, own, progress)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(means["loss"])
         updates, opt = optimizer.update(grads, state.opt, state.params)

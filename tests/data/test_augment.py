@@ -114,6 +114,7 @@ def test_the_empty_chain_is_the_identity():
     parameters = nothing.sample(KEY, batch)
     assert nothing.apply(parameters, batch) is batch
     image = jnp.asarray(batch["image"])
+    assert nothing.move(parameters, image) is image
     assert nothing.invert(parameters, image) is image
 
 
@@ -236,3 +237,18 @@ def test_real_scan_keeps_its_labels(shared):
     assert result["image"].shape == (2, *patch, 1)
     assert bool(np.isfinite(result["image"]).all())
     assert set(np.unique(result["label"])) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("options", [{}, {"elastic": (2.0, 6.0), "translation": 1.0}])
+def test_what_moves_as_the_image_did_lies_where_the_image_does(options):
+    move = spatial(PATCH, SPACING, shear=0.1, **options, **ALWAYS)
+    augment = chain(move, SHADES["brightness"])
+    batch = make()
+    middle = batch["image"][:, 2:-2, 2:-2, 2:-2]
+    inside = np.concatenate([middle, np.ones_like(middle[..., :1])], -1)
+    parameters = jax.jit(augment.sample)(KEY, batch)
+    whole = jax.jit(move.apply)(parameters[0], batch)
+    moved = np.asarray(jax.jit(augment.move)(parameters, inside))
+    seen = moved[..., 2] > 1 - 1e-6
+    assert 0.3 < seen.mean() < 1
+    np.testing.assert_allclose(moved[..., :2][seen], np.asarray(whole["image"])[seen], atol=1e-5)

@@ -405,6 +405,24 @@ def test_nnunet_faults_are_findings(tmp_path):
     ]
 
 
+def test_nnunet_and_msd_cases_without_labels(tmp_path):
+    make_nnunet(tmp_path / "nnunet")
+    put(tmp_path / "nnunet", "imagesUn/u_0000.nii.gz", "imagesUn/u_0001.nii.gz")
+    put(tmp_path / "nnunet", "imagesUn/half_0000.nii.gz", "imagesUn/odd.nii.gz")
+    dataset = open_dataset(str(tmp_path / "nnunet"))
+    assert [(case.id, case.label is None) for case in dataset.cases] == [
+        ("a_1", False),
+        ("b_2", False),
+        ("u", True),
+    ]
+    assert kinds(dataset) == [("half", "missing channel"), ("imagesUn", "extra file")]
+    make_msd(tmp_path / "msd")
+    put(tmp_path / "msd", "imagesUn/liver_7.nii.gz")
+    dataset = open_dataset(str(tmp_path / "msd"))
+    assert [case.id for case in dataset.cases if case.label is None] == ["liver_7"]
+    assert not dataset.findings
+
+
 def test_nnunet_version_1_and_colour_pictures(tmp_path):
     one = tmp_path / "one"
     put(one, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")

@@ -1,12 +1,14 @@
 """Files to network arrays and back: every orientation, crop and spacing returns to its own grid."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from medjax.data import cache
-from medjax.data.cases import Case, Convention, Dataset, Region
+from medjax.data.cases import IGNORE, Case, Convention, Dataset, Region
 from medjax.data.fingerprint import fingerprint
 from medjax.data.plan import make_plan
 from medjax.data.prepare import Geometry, load, nonzero_box, prepare
@@ -221,6 +223,19 @@ def test_the_cache_holds_what_prepare_gives_and_is_built_once(tmp_path):
     assert [p.name for p in (tmp_path / "cache").iterdir()] == [folder.name]
     case_of(tmp_path / "data", border=3)  # other voxels under the same name
     assert cache.build([case], plan, tmp_path / "cache") != [folder]
+
+
+def test_without_a_label_every_voxel_is_ignored(tmp_path):
+    case = case_of(tmp_path / "data")
+    dataset = Dataset("d", "plain", (case,), ("mr",), THREE)
+    plan = make_plan(fingerprint([case], dataset), dataset, memory_gb=0.1, width=4, stages=2)
+    labelled, bare = cache.build([case, replace(case, label=None)], plan, tmp_path / "cache")
+    assert labelled != bare
+    found, known = cache.open_cached(bare), cache.open_cached(labelled)
+    assert found.label.shape == known.label.shape
+    assert (found.label == IGNORE).all()
+    assert not found.places
+    np.testing.assert_array_equal(found.image, known.image)
 
 
 def test_the_fingerprint_reads_what_is_under_the_label(tmp_path):

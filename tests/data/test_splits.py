@@ -1,6 +1,8 @@
 """Splits: disjoint, complete, by patient, and deaf to the same scan under two names."""
 
 import gzip
+import json
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from medjax.data.cases import Case
 from medjax.data.identity import join_duplicates
-from medjax.data.splits import split
+from medjax.data.splits import read_split, split
 from medjax.errors import UserError
 
 
@@ -67,6 +69,53 @@ def test_few_training_cases_are_of_many_patients():
 def test_what_cannot_be_split_is_named(folds, fold, validation, key):
     with pytest.raises(UserError, match=key):
         split(cases_of(20), folds=folds, fold=fold, validation=validation)
+
+
+def test_what_has_no_label_trains_by_its_images_alone():
+    """But never beside a validating or tested patient; and it moves nobody from one part to another."""
+    labelled = cases_of(10, scans=3)
+    bare = [replace(c, label=None) for c in labelled if c.id.endswith("_2")]
+    cases = [c for c in labelled if not c.id.endswith("_2")] + bare
+    cases += [Case(f"u{i}", f"u{i}", ("i",), None) for i in range(3)]
+    parts = split(cases, folds=5, fold=1, validation=0.2, train_cases=5)
+    whole = split(labelled, folds=5, fold=1, validation=0.2)
+    patient = {case.id: case.patient for case in cases}
+    kept_out = {patient[i] for i in (*parts.validation, *parts.test)}
+    assert kept_out == {patient[i] for i in (*whole.validation, *whole.test)}
+    assert not {patient[i] for i in parts.unlabelled} & kept_out
+    assert {"u0", "u1", "u2"} < set(parts.unlabelled)
+    assert len(parts.train) == 5
+    # of 6 training patients 2 labelled scans each, of which 5 train with labels, and 1 without
+    assert len(parts.unlabelled) == 6 * 2 - 5 + 6 + 3
+    assert not set(parts.train) & set(parts.unlabelled)
+    assert split(labelled, folds=5, fold=1).unlabelled == ()
+    assert parts.sha256() != replace(parts, unlabelled=()).sha256()
+
+
+def test_a_split_of_ones_own(tmp_path):
+    cases = [*cases_of(6), Case("u", "u", ("i",), None)]
+    path = tmp_path / "split.json"
+    wanted = split(cases, folds=3, fold=0, validation=0.1, train_cases=2)
+    path.write_text(json.dumps({**asdict(wanted), "sha256": "as a run writes it"}))
+    assert read_split(path, cases) == wanted
+
+    def told(**lists):
+        path.write_text(json.dumps(lists))
+        with pytest.raises(UserError) as caught:
+            read_split(path, cases)
+        assert str(path) in str(caught.value)
+        return str(caught.value)
+
+    assert "p9_0" in told(train=["p0_0", "p9_0"])
+    assert "twice" in told(train=["p0_0"], test=["p0_0"])
+    assert "two sides" in told(train=["p0_0"], test=["p0_1"])
+    assert "two sides" in told(train=["p1_0"], unlabelled=["p0_0"], validation=["p0_1"])
+    assert "no label" in told(train=["u"])
+    assert "no case trains" in told(test=["p0_0"])
+    assert "no split" in told(train=3)
+    path.write_text("[]")
+    with pytest.raises(UserError, match="no split"):
+        read_split(path, cases)
 
 
 def test_the_same_image_under_two_names_joins_the_patients(tmp_path):

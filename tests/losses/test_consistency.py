@@ -16,12 +16,12 @@ def drawn(seed, *, exclusive):
 
 
 def test_the_ramp_rises_from_almost_nothing_to_one_and_stays():
-    values = np.array([consistency.ramp(jnp.int32(s), 40.0) for s in range(60)])
+    values = np.array([consistency.ramp(jnp.float32(s / 100), 0.4) for s in range(60)])
     assert values[0] == pytest.approx(np.exp(-5))
     assert values[20] == pytest.approx(np.exp(-1.25))
     assert (np.diff(values[:41]) > 0).all()
     assert (values[40:] == 1).all()
-    assert consistency.ramp(jnp.int32(0), 0.0) == 1
+    assert consistency.ramp(jnp.float32(0), 0.0) == 1
 
 
 def test_the_squared_error_is_that_of_numpy_over_what_is_seen():

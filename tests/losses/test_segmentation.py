@@ -126,6 +126,23 @@ def test_nothing_labelled_gives_zero_and_finite_gradients():
     assert np.isfinite(grad).all()
 
 
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_sample_without_labels_changes_no_loss(case, batch):
+    logits, label = case
+    both = jnp.concatenate([label, jnp.full_like(label, seg.IGNORE)])
+    wide = jnp.concatenate([logits, logits[::-1]])
+
+    def ratio(loss, logits, label, **options):
+        target, valid = seg.targets(label, CLASSES), label != seg.IGNORE
+        total, count = loss(logits, target, valid, exclusive=True, **options)
+        return float(total / count)
+
+    for loss, options in ((seg.dice_loss, {"batch": batch}), (seg.cross_entropy, {})):
+        assert ratio(loss, wide, both, **options) == pytest.approx(
+            ratio(loss, logits, label, **options)
+        )
+
+
 def test_merge_weighs_ratios():
     pairs = [(jnp.float32(4), jnp.float32(2)), (jnp.float32(30), jnp.float32(3))]
     total, count = seg.merge(pairs, [1.0, 0.5])

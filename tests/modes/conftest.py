@@ -1,10 +1,13 @@
 """Whole runs in processes of their own, as a user starts them."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -51,3 +54,34 @@ def run(start):
         return output
 
     return run
+
+
+@pytest.fixture(scope="session")
+def make_scans():
+    """`make_scans(root)`: a folder of six small cases."""
+
+    def make_scans(root, channel="T1"):
+        """Six cases of nnU-Net's layout: a bright ball in noise."""
+        rng = np.random.default_rng(0)
+        for folder in ("imagesTr", "labelsTr"):
+            (root / folder).mkdir(parents=True)
+        for number in range(6):
+            grid = np.stack(np.meshgrid(*[np.arange(16.0)] * 3, indexing="ij"), -1)
+            ball = np.linalg.norm(grid - rng.uniform(6, 10, 3), axis=-1) < 4
+            image = rng.normal(0, 0.3, ball.shape) + ball
+            name = f"case{number}"
+            nib.Nifti1Image(image.astype(np.float32), np.eye(4)).to_filename(
+                root / "imagesTr" / f"{name}_0000.nii.gz"
+            )
+            nib.Nifti1Image(ball.astype(np.uint8), np.eye(4)).to_filename(
+                root / "labelsTr" / f"{name}.nii.gz"
+            )
+        description = {
+            "channel_names": {"0": channel},
+            "labels": {"background": 0, "tumour": 1},
+            "numTraining": 6,
+            "file_ending": ".nii.gz",
+        }
+        (root / "dataset.json").write_text(json.dumps(description))
+
+    return make_scans

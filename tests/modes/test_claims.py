@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import jax
-import nibabel as nib
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -31,31 +30,6 @@ ARMS = {
     "plain": (FIRST, {"train.steps": 2}),
     "tuned": (FIRST, {"train.steps": 2, "train.learning_rate": 0.0}),
 }
-
-
-def make_scans(root, channel="T1"):
-    """Six cases of nnU-Net's layout: a bright ball in noise."""
-    rng = np.random.default_rng(0)
-    for folder in ("imagesTr", "labelsTr"):
-        (root / folder).mkdir(parents=True)
-    for number in range(6):
-        grid = np.stack(np.meshgrid(*[np.arange(16.0)] * 3, indexing="ij"), -1)
-        ball = np.linalg.norm(grid - rng.uniform(6, 10, 3), axis=-1) < 4
-        image = rng.normal(0, 0.3, ball.shape) + ball
-        name = f"case{number}"
-        nib.Nifti1Image(image.astype(np.float32), np.eye(4)).to_filename(
-            root / "imagesTr" / f"{name}_0000.nii.gz"
-        )
-        nib.Nifti1Image(ball.astype(np.uint8), np.eye(4)).to_filename(
-            root / "labelsTr" / f"{name}.nii.gz"
-        )
-    description = {
-        "channel_names": {"0": channel},
-        "labels": {"background": 0, "tumour": 1},
-        "numTraining": 6,
-        "file_ending": ".nii.gz",
-    }
-    (root / "dataset.json").write_text(json.dumps(description))
 
 
 def make_config(root, arms=ARMS, seeds=(0,), folds=(0,)):
@@ -93,7 +67,7 @@ def list_runs(config, workdir):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(make_scans, tmp_path_factory):
     """Scans and rules, and a user's cache."""
     root = tmp_path_factory.mktemp("claim")
     make_scans(root / "scans")
@@ -337,7 +311,9 @@ def test_a_run_that_goes_on_does_not_need_the_one_it_started_from(claimed, place
         ("train.paradigm", "cyclegan", "is for segmenters"),
     ],
 )
-def test_weights_that_do_not_fit_end_in_one_line(key, value, said, claimed, place, tmp_path):
+def test_weights_that_do_not_fit_end_in_one_line(
+    key, value, said, claimed, place, make_scans, tmp_path
+):
     source = claimed[0] / "plain" / "seed-0" / "fold-0" / "stage-1"
     (tmp_path / "unfinished").mkdir()
     for name in ("config.json", "plan.json", "split.json"):

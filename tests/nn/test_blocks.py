@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medjax.errors import UserError
-from medjax.nn.blocks import Conv, Norm, Residual, Stage, Upsample, make_norm
+from medjax.nn.blocks import ChannelDropout, Conv, Norm, Residual, Stage, Upsample, make_norm
 
 # compiling is most of the time of these tests
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -100,3 +100,26 @@ def test_bfloat16_convolution_keeps_float32_parameters():
     y, variables = jit(conv.init_with_output)(jax.random.key(0), normal((1, 2, 3, 4, 2)))
     assert y.dtype == jnp.bfloat16
     assert {a.dtype for a in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+
+def test_dropped_channels_do_not_hang_on_the_number_of_replicas():
+    x = jnp.ones((8, 2, 2, 2, 64))
+
+    def dropped(part):
+        return ChannelDropout(0.25, "data").apply(
+            {}, part, True, rngs={"dropout": jax.random.key(0)}
+        )
+
+    found = [
+        np.asarray(jax.vmap(dropped, axis_name="data")(x.reshape(n, 8 // n, *x.shape[1:])))
+        for n in (1, 2, 4)
+    ]
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.reshape(x.shape), found[0].reshape(x.shape))
+    kept = found[0][0] > 0
+    np.testing.assert_array_equal(found[0][0][kept], np.float32(1 / 0.75))
+    assert (kept == kept[:, :1, :1, :1]).all()
+    assert kept.mean() == pytest.approx(0.75, abs=0.08)
+    assert len({row.tobytes() for row in kept[:, 0, 0, 0]}) == 8  # each sample has its own
+    still = ChannelDropout(0.25, "data").apply({}, x, False)
+    assert still is x

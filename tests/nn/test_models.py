@@ -206,6 +206,19 @@ def test_dropout_drops_whole_channels_in_training_alone():
     np.testing.assert_allclose(dropped, plain * scale, rtol=1e-5)
 
 
+def test_torn_skips_change_the_segmentation_and_not_the_bottleneck_of_a_prediction():
+    model, x = small(), image()
+    params = random_params(model, x)
+    torn = model.clone(tearing=0.5)
+    rngs = {"dropout": jax.random.key(1)}
+    whole, _ = jit(lambda p: model.apply({"params": p}, x, True))(params)
+    broken, aux = jit(lambda p: torn.apply({"params": p}, x, True, rngs=rngs))(params)
+    still, _ = jit(lambda p: torn.apply({"params": p}, x, False))(params)
+    np.testing.assert_array_equal(still["seg"], whole["seg"])
+    assert (np.asarray(broken["seg"]) != np.asarray(whole["seg"])).mean() > 0.9
+    assert (np.asarray(aux["features"]) == 0).all((1, 2, 3)).any()
+
+
 def test_detection_starts_at_one_in_ten():
     model = small(heads={"det": 1})
     params = jit(lambda x: model.init(jax.random.key(0), x, True))(image())["params"]

@@ -56,7 +56,7 @@ def means_of(nets, params, batch, **options):
     """The pairs of a loss on one replica, as means."""
     loss = cyclegan.cyclegan(nets, chain(), **options)
     extra = start(nets, optim.optimizer("sgd")).extra
-    run = jax.vmap(lambda b: loss(params, extra, b, KEY, jnp.int32(0))[0], axis_name=step.AXIS)
+    run = jax.vmap(lambda b: loss(params, extra, b, KEY, jnp.float32(0))[0], axis_name=step.AXIS)
     pairs = jax.jit(run)(jax.tree.map(lambda a: a[None], batch))
     return {name: float(total[0] / count[0]) for name, (total, count) in pairs.items()}
 
@@ -69,7 +69,7 @@ def test_neither_side_moves_the_other(side):
     gradients = step.differentiate(cyclegan.cyclegan(nets, chain()), weights)
     now = start(nets, optim.optimizer("sgd"))
     run = jax.vmap(
-        lambda b: gradients(now.params, now.extra, b, KEY, jnp.int32(0))[0], axis_name=step.AXIS
+        lambda b: gradients(now.params, now.extra, b, KEY, jnp.float32(0))[0], axis_name=step.AXIS
     )
     grads = jax.jit(run)(jax.tree.map(lambda a: a[None], batch_of(4)))
     moved = GENERATORS if side == "generators" else JUDGES

@@ -20,6 +20,7 @@ still = Augmentation(
         **batch,
         "image": batch["image"] + 0.1 * drawn[:, None, None, None, None],
     },
+    move=lambda drawn, array: array,
     invert=lambda drawn, array: array,
 )
 
@@ -47,7 +48,8 @@ def batch_of(n=8):
 
 def parts(*, accumulate=1, batch_dice=False, ema=True, name="sgd", horizon=20):
     model, rule = Tiny(), optim.optimizer(name, momentum=0.9, clip=0.0)
-    loss = supervised.supervised(model, still, GROUPS, exclusive=True, batch_dice=batch_dice)
+    segmenter = supervised.Segmenter(model, GROUPS, exclusive=True, batch_dice=batch_dice)
+    loss = supervised.supervised(segmenter, still)
     gradients = step.differentiate(loss, supervised.WEIGHTS, accumulate=accumulate)
     rate = optim.schedule("poly", peak=0.1)
     made = step.make_step(gradients, rule, rate, step.average if ema else None)

@@ -13,20 +13,23 @@ Parameters = Any
 
 
 class Augmentation(NamedTuple):
-    """Three pure, jittable functions that augment a batch of network arrays (b, d, h, w, c).
+    """Four pure, jittable functions that augment a batch of network arrays (b, d, h, w, c).
 
     sample(key, batch) -> parameters: what is drawn for each sample, a pytree with the axis b first.
         The draw depends on the key and on `batch["index"]` alone, so a sample is augmented alike
         in whatever position, batch or replica it stands. The caller folds the step into the key.
     apply(parameters, batch) -> batch: augments `image` and, where space is moved, `label` and
         `instances`; all other keys pass.
+    move(parameters, array) -> array: brings an array (b, d, h, w, c) on the grid of the patch
+        (probabilities) to the augmented grid, as `apply` does the image; 0 comes in from outside.
     invert(parameters, array) -> array: brings an array (b, d, h, w, c) on the augmented grid
         (features, probabilities) back to the centre crop of the original; differentiable.
-        Intensities are not undone.
+    Intensities are neither moved nor undone.
     """
 
     sample: Callable[[PRNGKeyArray, Batch], Parameters]
     apply: Callable[[Parameters, Batch], Batch]
+    move: Callable[[Parameters, Float[Array, "b d h w c"]], Float[Array, "b d h w c"]]
     invert: Callable[[Parameters, Float[Array, "b d h w c"]], Float[Array, "b d h w c"]]
 
 
@@ -50,12 +53,22 @@ def chain(*augmentations: Augmentation) -> Augmentation:
             batch = augmentation.apply(own, batch)
         return batch
 
+    def move(parameters: Parameters, array: Array) -> Array:
+        for augmentation, own in zip(augmentations, parameters, strict=True):
+            array = augmentation.move(own, array)
+        return array
+
     def invert(parameters: Parameters, array: Array) -> Array:
         for augmentation, own in zip(reversed(augmentations), reversed(parameters), strict=True):
             array = augmentation.invert(own, array)
         return array
 
-    return Augmentation(sample, apply, invert)
+    return Augmentation(sample, apply, move, invert)
+
+
+def unmoved(_: Parameters, array: Array) -> Array:
+    """`move` and `invert` of an augmentation of intensities."""
+    return array
 
 
 def random_words(key: PRNGKeyArray, batch: Batch, shape: tuple[int, ...]) -> UInt32[Array, "..."]:

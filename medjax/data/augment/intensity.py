@@ -20,6 +20,7 @@ from medjax.data.augment.chain import (
     chosen,
     random_words,
     uniform,
+    unmoved,
 )
 from medjax.ops import filters
 from medjax.ops.noise import normal
@@ -89,7 +90,7 @@ def intensity(*transforms: Intensity, channels: int | None = None) -> Augmentati
 
         return {**batch, "image": lax.fori_loop(0, drawn.sum(), job, batch["image"])}
 
-    return Augmentation(sample, apply, lambda _, array: array)
+    return Augmentation(sample, apply, unmoved, unmoved)
 
 
 def noise(probability: float = 0.1, deviation: tuple[float, float] = (0.0, 0.1)) -> Intensity:

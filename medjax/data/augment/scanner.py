@@ -8,7 +8,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from medjax.data.augment.chain import Augmentation, Batch, Parameters, random_words, uniform
+from medjax.data.augment.chain import (
+    Augmentation,
+    Batch,
+    Parameters,
+    random_words,
+    uniform,
+    unmoved,
+)
 from medjax.errors import UserError
 from medjax.sim import kspace, receiver
 
@@ -83,7 +90,7 @@ def scanner(
 
         return {**batch, "image": lax.fori_loop(0, drawn.sum(), job, batch["image"])}
 
-    return Augmentation(sample, apply, lambda _, array: array)
+    return Augmentation(sample, apply, unmoved, unmoved)
 
 
 def _offset(fault: Fault) -> Fault:

@@ -181,6 +181,9 @@ def spatial(
 
         return {**rest, **_each(moved if resamples else None, still, parameters)}
 
+    def move(parameters: Parameters, array: Float[Array, "b d h w c"]) -> Array:
+        return apply(parameters, {"image": array})["image"]
+
     def invert(parameters: Parameters, array: Float[Array, "b d h w c"]) -> Array:
         def moved(number: Array, parameters: Parameters) -> Array:
             return sampling.linear(array, number, backward(parameters), planar=planar)
@@ -190,7 +193,7 @@ def spatial(
 
         return _each(moved if resamples else None, still, parameters)
 
-    return Augmentation(sample, apply, invert)
+    return Augmentation(sample, apply, move, invert)
 
 
 def _each(moved: Callable | None, still: Callable, parameters: Parameters) -> Any:

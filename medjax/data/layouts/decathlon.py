@@ -1,4 +1,4 @@
-"""Medical Segmentation Decathlon: `dataset.json`, `imagesTr/` and `labelsTr/CASE.nii.gz`."""
+"""Medical Segmentation Decathlon: `dataset.json`, `imagesTr/` and `labelsTr/CASE.nii.gz`, `imagesUn/`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from medjax.data.layouts.description import (
     label_convention,
 )
 from medjax.data.layouts.draft import WHOLE, Draft, judged, unchosen
-from medjax.data.layouts.listing import file_dimensions, stem, training_extras
+from medjax.data.layouts.listing import UNLABELLED, file_dimensions, stem, training_extras
 from medjax.errors import UserError
 
 LOOKED_FOR = "dataset.json with imagesTr/CASE.nii.gz and labelsTr/CASE.nii.gz"
@@ -25,7 +25,10 @@ def fits(root: Path, files: Sequence[Path]) -> bool:
 def open_decathlon(
     root: Path, files: Sequence[Path], channels: Sequence[str], convention: Convention | None
 ) -> Dataset:
-    """Cases of "training"; an image with c channels is one 4-D file, counted by "modality"."""
+    """Cases of "training"; an image with c channels is one 4-D file, counted by "modality".
+
+    Cases of imagesUn have no label and train what needs none.
+    """
     path, content = root / "dataset.json", description(root)
     selected = unchosen(channel_names(path, content), channels, str(root))
     convention = convention or label_convention(path, content)
@@ -49,8 +52,10 @@ def open_decathlon(
                 label=str(label) if label and label.is_file() else None,
             )
         )
+    bare = [path for path in files if path.parent.name == UNLABELLED]
+    drafts += [Draft(stem(p), stem(p), str(p), {"": str(p)}, labelled=False) for p in bare]
     cases, findings = judged(drafts, WHOLE)
-    findings += training_extras(files, listed, 'or list it in "training" of dataset.json')
+    findings += training_extras(files, [*listed, *bare], 'or list it in "training" of dataset.json')
     return Dataset(
         name=str(content.get("name") or root.name),
         layout="msd",

@@ -57,7 +57,7 @@ def judged(
             images = tuple(draft.images[name] for name in expected)
             cases[draft.id] = Case(draft.id, draft.patient, images, draft.label, draft.target)
             if draft.label is None and draft.labelled:
-                message = "no label; add it or move the case out of the training folder"
+                message = "no label; add it, or the case trains only what needs none"
                 findings.append(Finding(draft.id, "missing label", images[0], message))
     return tuple(cases.values()), findings
 

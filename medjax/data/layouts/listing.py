@@ -11,6 +11,7 @@ from medjax.data.cases import Finding
 from medjax.errors import UserError
 from medjax.io.files import ITK, NIFTI, RASTER, read, read_header
 
+UNLABELLED = "imagesUn"  # beside imagesTr: cases that nobody labelled
 SUFFIXES = (*NIFTI, *ITK, *RASTER)
 _LABELS_READ = 10  # enough to tell conventions apart; later surprises are errors that name the file
 
@@ -54,9 +55,9 @@ def extra_files(files: Iterable[Path], used: Iterable[str | Path], expected: str
 def training_extras(
     files: Iterable[Path], used: Iterable[str | Path], expected: str
 ) -> list[Finding]:
-    """`extra_files` of imagesTr and labelsTr; what lies in labelsTr is a label without an image."""
+    """`extra_files` of imagesTr, imagesUn and labelsTr; what lies in labelsTr is a label without an image."""
     used = list(used)
-    images = [path for path in files if path.parent.name == "imagesTr"]
+    images = [path for path in files if path.parent.name in ("imagesTr", UNLABELLED)]
     labels = [path for path in files if path.parent.name == "labelsTr"]
     return extra_files(images, used, expected) + [
         replace(finding, case=stem(Path(finding.file)), kind="orphan label")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from medjax.data.layouts.description import (
     label_convention,
 )
 from medjax.data.layouts.draft import WHOLE, Draft, chosen, judged, unchosen
-from medjax.data.layouts.listing import file_dimensions, stem, training_extras
+from medjax.data.layouts.listing import UNLABELLED, file_dimensions, stem, training_extras
 from medjax.errors import UserError
 from medjax.io.files import read_header
 
@@ -36,6 +37,7 @@ def open_nnunet(
 ) -> Dataset:
     """Version 2 ("channel_names", names of labels first) and version 1 ("modality") of raw sets.
 
+    Cases of imagesUn, named as those of imagesTr, have no label and train what needs none.
     Colour pictures keep all channels in CASE_0000.png: such a set counts as one file per case.
     """
     path, content = root / "dataset.json", description(root)
@@ -48,6 +50,9 @@ def open_nnunet(
         training = [f for f in files if f.parent.name == "imagesTr" and f.name.endswith(ending)]
         labels = [f for f in files if f.parent.name == "labelsTr" and f.name.endswith(ending)]
         drafts, used = _numbered(training, labels, names)
+    bare, others = _numbered([f for f in files if f.parent.name == UNLABELLED], (), names)
+    drafts += [replace(draft, labelled=False) for draft in bare]
+    used += others
     whole = len(names) > 1 and _whole(drafts, names)
     if whole:
         drafts = [_as_whole(draft, names) for draft in drafts]
@@ -120,4 +125,4 @@ def _whole(drafts: Sequence[Draft], names: Sequence[str]) -> bool:
 
 def _as_whole(draft: Draft, names: Sequence[str]) -> Draft:
     images = {"": draft.images[names[0]]} if names[0] in draft.images else {}
-    return Draft(draft.id, draft.patient, draft.folder, images, draft.label)
+    return replace(draft, images=images)

@@ -1,0 +1,120 @@
+"""The paradigms that learn from cases without labels too, beside those with."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medjax.errors import UserError
+from medjax.modes import experiment
+from medjax.modes.defaults import Config
+from medjax.modes.experiment import Experiment
+from medjax.modes.paradigm import Paradigm
+from medjax.train import optim, state, step
+from medjax.train.bcp import copy_paste
+from medjax.train.cps import cross_pseudo_supervision
+from medjax.train.mean_teacher import mean_teacher
+from medjax.train.step import Loss
+from medjax.train.supervised import WEIGHTS, Segmenter
+from medjax.train.unimatch import unimatch
+from medjax.train.validate import validator
+from medjax.train.views import Views
+
+# What each learns without labels, and how much it counts beside WEIGHTS.
+METHODS: dict[str, dict[str, float]] = {
+    "mean_teacher": {"consistency": 1.0},
+    "ua_mt": {"consistency": 1.0},
+    "cps": {"cross": 0.1},
+    "unimatch": {"strong": 0.5, "features": 0.5},
+    "bcp": {"pseudo_dice_loss": 0.5, "pseudo_cross_entropy": 0.5},
+}
+
+
+def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -> Paradigm:
+    """The method that `train.paradigm` names, from `trained` weights where they are given."""
+    config, plan, chosen = run.config, run.plan, run.config.train
+    check(run)
+    model = experiment.build_model(config, plan)
+    segmenter = Segmenter(model, plan.groups, plan.exclusive, chosen.batch_dice)
+    strong, motion = experiment.build_augmentation(config, plan)
+    weak = experiment.build_flips(config, plan)
+    turn = (True, *(False,) * config.semi.unlabelled)
+    views = Views(strong, weak, turn, config.semi.noise)
+    gradients = step.differentiate(
+        body(config, segmenter, views), weights(config), accumulate=chosen.accumulate
+    )
+    rule = experiment.build_optimizer(config)
+    rate = optim.schedule(chosen.schedule, peak=chosen.learning_rate, warmup=chosen.warmup)
+    params = trained if trained is not None else experiment.init_params(model, plan, config.seed)
+    return Paradigm(
+        step=step.make_step(gradients, rule, rate, step.average),
+        start=state.create(params, rule, horizon=chosen.steps),
+        validate=validator(
+            model,
+            folders["validation"],
+            plan,
+            batches=chosen.validation_batches,
+            seed=config.seed,
+        ),
+        motion=motion,
+        shown=("dice", *METHODS[chosen.paradigm]),
+        groups=groups(run, turn),
+    )
+
+
+def body(config: Config, segmenter: Segmenter, views: Views) -> Loss:
+    """The loss body of the method."""
+    own = config.semi
+    if config.train.paradigm == "cps":
+        return cross_pseudo_supervision(segmenter, views, ramp=own.ramp)
+    if config.train.paradigm == "unimatch":
+        torn = Segmenter(
+            segmenter.model.clone(tearing=own.tearing), segmenter.groups, segmenter.exclusive
+        )
+        unit = 2 * own.unlabelled
+        return unimatch(segmenter, torn, views, unit=unit, confidence=own.confidence)
+    if config.train.paradigm == "bcp":
+        return copy_paste(segmenter, views, pretrain=own.pretrain, largest=own.largest_component)
+    passes = own.passes if config.train.paradigm == "ua_mt" else 1
+    return mean_teacher(segmenter, views, ramp=own.ramp, passes=passes)
+
+
+def weights(config: Config) -> dict[str, float]:
+    """What each pair counts: the method's own, or `semi.weight` times as much."""
+    return WEIGHTS | {
+        name: config.semi.weight * weight for name, weight in METHODS[config.train.paradigm].items()
+    }
+
+
+def groups(run: Experiment, turn: Sequence[bool]) -> Sequence[Sequence[int]]:
+    """Positions of the cases in the rows of a turn; two turns where patches of a kind are mixed."""
+    labelled = len(run.split.train)
+    with_labels = tuple(range(labelled))
+    without = tuple(range(labelled, labelled + len(run.split.unlabelled)))
+    turns = 2 if run.config.train.paradigm in ("unimatch", "bcp") else 1
+    return tuple(with_labels if known else without for known in turn) * turns
+
+
+def check(run: Experiment) -> None:
+    """What these paradigms need. Errors name the key."""
+    config, own = run.config, run.config.semi
+    name = config.train.paradigm
+    if not run.split.unlabelled:
+        raise UserError(
+            f"train.paradigm: {name} learns from cases without labels too, and there are none; add some "
+            "(imagesUn, or cases without a label file), or set data.train_cases"
+        )
+    if not config.train.ema:
+        raise UserError(
+            f"train.ema: the teacher of {name} is the running mean of the weights; set it"
+        )
+    if config.synth.share:
+        raise UserError(f"synth.share: is not for {name}; set it to 0")
+    if own.unlabelled < 1:
+        raise UserError("semi.unlabelled: at least one patch without a label for each with one")
+    if name == "bcp" and own.unlabelled != 1:
+        raise UserError("semi.unlabelled: bcp mixes one with one; set it to 1")
+    if own.passes < 2 and name == "ua_mt":
+        raise UserError("semi.passes: ua_mt needs two or more to see where the teacher is unsure")
+    for key in ("ramp", "confidence", "tearing", "pretrain"):
+        if not 0 <= own[key] <= 1:
+            raise UserError(f"semi.{key}: {own[key]} is no share; give 0 to 1")

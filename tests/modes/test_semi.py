@@ -1,0 +1,154 @@
+"""Whole runs that learn from cases without labels: what they leave, the same bits after a kill, mistakes."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from medjax import cli
+from medjax.modes import experiment, semi
+from medjax.modes import train as modes
+from medjax.train import loop, step
+
+QUICK = str(Path(__file__).parents[2] / "experiments" / "quick.py")
+FLAGS = {
+    "data.train_cases": 1,
+    "data.folds": 3,
+    "data.validation": 0.25,
+    "plan.patch": (8, 8, 8),
+    "plan.batch": 4,
+    "plan.width": 4,
+    "plan.stages": 2,
+    "augment.strength": 0.0,
+    "train.paradigm": "mean_teacher",
+    "train.steps": 12,  # fewer leave no trace in the running mean
+    "train.warmup": 0,
+    "train.validations": 2,
+    "train.validation_batches": 1,
+    "train.devices": 1,
+    "eval.mirror": False,
+    "eval.largest_component": False,
+}
+
+
+@pytest.fixture(scope="module")
+def train(make_scans, home, tmp_path_factory):
+    """`train(workdir, {key: value})`: a run in this process on six small cases made here."""
+    root = tmp_path_factory.mktemp("few") / "scans"
+    make_scans(root)
+
+    def train(workdir, changes):
+        flags = {**FLAGS, "data.root": root, **changes}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(home))
+            given = [f"--config.{key}={value}" for key, value in flags.items()]
+            cli.run(["--config", QUICK, "--workdir", str(workdir), *given])
+
+    return train
+
+
+def last_state(workdir):
+    """The arrays of the newest checkpoint."""
+    folder = workdir / "checkpoints"
+    newest = folder / str(max(int(p.name) for p in folder.iterdir() if p.name.isdigit())) / "state"
+    with ocp.StandardCheckpointer() as reader:
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shapes = reader.metadata(newest).item_metadata.tree
+        like = jax.tree.map(
+            lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), shapes
+        )
+        return reader.restore(newest, like)
+
+
+def test_the_methods_are_named_in_one_order():
+    assert tuple(semi.METHODS) == experiment.SEMI
+
+
+def test_a_run_stands_beside_its_baseline_and_a_killed_one_ends_in_the_same_bits(
+    train, tmp_path, monkeypatch, capsys
+):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(whole, {})
+    results = json.loads((whole / "results.json").read_text("utf-8"))
+    assert {k: results["data"][k] for k in ("train", "unlabelled", "validation", "test")} == {
+        "train": 1,
+        "unlabelled": 2,
+        "validation": 1,
+        "test": 2,
+    }
+    alone = json.loads((whole / "baseline" / "results.json").read_text("utf-8"))
+    assert alone["training"] == results["training"]
+    assert alone["data"]["unlabelled"] == 0
+    own = results["baseline"]["tumour"]["dice"]
+    assert own["baseline"] == pytest.approx(alone["metrics"]["tumour"]["dice"]["mean"])
+    assert own["ours"] == pytest.approx(results["metrics"]["tumour"]["dice"]["mean"])
+    assert own["gain"] == pytest.approx(own["ours"] - own["baseline"])
+    assert "Against the labelled cases alone" in (whole / "report.html").read_text("utf-8")
+    assert "against the labelled cases alone" in capsys.readouterr().out
+    rows = [json.loads(r) for r in (whole / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert all(np.isfinite(row["consistency"]) for row in rows if "consistency" in row)
+
+    monkeypatch.setattr(modes, "evaluate", lambda *run: None)  # the bits are compared
+    look = loop.Watch.look
+
+    def fail(self, number, means, batch):
+        if number == 8:
+            raise RuntimeError("the power went")
+        look(self, number, means, batch)
+
+    monkeypatch.setattr(loop.Watch, "look", fail)
+    with pytest.raises(SystemExit):
+        train(broken, {"semi.baseline": False})
+    monkeypatch.setattr(loop.Watch, "look", look)
+    train(broken, {"semi.baseline": False})
+    assert "resuming at step" in capsys.readouterr().out
+    assert not (broken / "baseline").exists()
+    first, second = last_state(whole), last_state(broken)
+    assert int(first["step"]) == int(second["step"]) == 12
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    teacher, student = (jax.tree.leaves(t) for t in (first["extra"]["ema"], first["params"]))
+    assert any((a != b).any() for a, b in zip(teacher, student, strict=True))
+
+
+def test_the_labels_of_the_others_are_never_read(train, make_scans, tmp_path, monkeypatch):
+    """Other labels under the same split train the same weights."""
+    monkeypatch.setattr(modes, "evaluate", lambda *run: None)
+    mapped, map_step = [], step.map_step  # one compilation
+    monkeypatch.setattr(step, "map_step", lambda *a: mapped.append(map_step(*a)) or mapped[0])
+    found = []
+    for name in ("true", "false"):
+        root = tmp_path / name
+        make_scans(root)
+        workdir = tmp_path / f"run-{name}"
+        if name == "false":
+            split = json.loads((tmp_path / "run-true" / "split.json").read_text("utf-8"))
+            for case in split["unlabelled"]:
+                (root / "labelsTr" / f"{case}.nii.gz").write_bytes(b"not a label map at all")
+        train(workdir, {"data.root": root, "semi.baseline": False, "train.steps": 2})
+        found.append(last_state(workdir)["params"])
+    jax.tree.map(np.testing.assert_array_equal, *found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data.train_cases": 0}, "train.paradigm: mean_teacher learns from cases without labels"),
+        ({"train.ema": False}, "train.ema"),
+        ({"synth.share": 0.5}, "synth.share"),
+        ({"plan.batch": 3}, "plan.batch: 3 patches; this paradigm needs a multiple of 2"),
+        ({"train.paradigm": "bcp", "plan.batch": 6}, "plan.batch: 6 patches"),
+        ({"train.paradigm": "bcp", "semi.unlabelled": 2}, "semi.unlabelled"),
+        ({"train.paradigm": "ua_mt", "semi.passes": 1}, "semi.passes"),
+        ({"semi.ramp": 2.0}, "semi.ramp: 2.0 is no share"),
+        ({"data.split": "nowhere.json"}, "nowhere.json: no split"),
+    ],
+)
+def test_mistakes_end_in_one_line(changes, said, train, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train(tmp_path / "run", changes)
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
