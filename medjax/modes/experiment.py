@@ -22,7 +22,7 @@ from medjax.data.splits import Split, read_split, split
 from medjax.errors import UserError
 from medjax.io.files import RASTER
 from medjax.modes import synthetic
-from medjax.modes.defaults import Config
+from medjax.modes.defaults import Config, defaults
 from medjax.modes.folders import user_cache
 from medjax.nn.twin import Twin
 from medjax.nn.unet import UNet
@@ -117,12 +117,13 @@ def claim(config: Config, workdir: Path) -> dict[str, Any]:
     if not path.is_file() or not (workdir / "plan.json").is_file():
         write_json(path, wanted)
         return wanted
-    stored = read_json(path)
+    stored = in_full(read_json(path))
     derived = wanted["train"]["minutes"] > 0
+    before, now = leaves(stored), leaves(wanted)
     changed = [
         key
-        for key in leaves(wanted).keys() | leaves(stored).keys()
-        if leaves(wanted).get(key) != leaves(stored).get(key)
+        for key in now.keys() | before.keys()
+        if now.get(key) != before.get(key)
         and not (derived and key == "train.steps")
         and not key.startswith("eval.")
         and key not in ("mode", "steps_timed")
@@ -140,11 +141,21 @@ def stored_config(config: Config, workdir: Path) -> Config:
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"{workdir}: holds no trained run; train first, or give its --workdir")
-    stored = read_json(path)
+    stored = in_full(read_json(path))
     stored.pop("steps_timed", None)
     merged = ConfigDict(stored)
     merged.eval = config.eval
     return merged.lock()
+
+
+def in_full(stored: dict[str, Any]) -> dict[str, Any]:
+    """The content of a config.json with the defaults of the keys that are younger than it."""
+
+    def fill(known: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+        deeper = {k: fill(v, given.get(k, {})) for k, v in known.items() if isinstance(v, dict)}
+        return {**known, **given, **deeper}
+
+    return fill(json.loads(defaults("").to_json_best_effort()), stored)
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -265,7 +276,7 @@ def build_model(config: Config, plan: Plan) -> UNet | Twin:
         axis=step.AXIS,
         **config.model,
     )
-    return Twin(make) if config.train.get("paradigm") == "cps" else make()
+    return Twin(make) if config.train.paradigm == "cps" else make()
 
 
 def build_optimizer(config: Config) -> optax.GradientTransformation:

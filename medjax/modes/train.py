@@ -108,7 +108,7 @@ def trained_weights(run: Experiment) -> Any:
 
 def _network(config: Config, plan: Plan) -> dict[str, Any]:
     """What decides the shape and the meaning of a network's weights."""
-    paradigm = config.train.get("paradigm", "supervised")  # added after the first runs
+    paradigm = config.train.paradigm
     return {
         "train.paradigm": paradigm if paradigm in ("cyclegan", "cps") else "one segmenter",
         "channels": plan.channels,

@@ -32,7 +32,7 @@ def restored(
 
 def learned_from(config: Config, workdir: Path) -> list[str]:
     """The cases that a run's patches came from: none where all were of synthetic patients."""
-    if config.synth.get("share", 0.0) == 1:  # the key is younger than the first runs
+    if config.synth.share == 1:
         return []
     split = results.read_json(workdir / "split.json")
     return [*split["train"], *learned_without_labels(config, split.get("unlabelled", ()))]
@@ -40,8 +40,7 @@ def learned_from(config: Config, workdir: Path) -> list[str]:
 
 def learned_without_labels(config: Config, unlabelled: Sequence[str]) -> Sequence[str]:
     """Those cases where the paradigm uses them."""
-    paradigm = config.train.get("paradigm", "supervised")  # the key is younger than the first runs
-    return unlabelled if paradigm in experiment.SEMI else ()
+    return unlabelled if config.train.paradigm in experiment.SEMI else ()
 
 
 def met(config: Config, workdir: Path, cases: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from medjax import cli
 from medjax.data import recipe as recipes
 from medjax.errors import UserError
-from medjax.modes import claims, train
+from medjax.modes import claims, experiment, train
 from medjax.modes.claims import recipe, steps
 from medjax.modes.defaults import defaults
 
@@ -284,6 +284,22 @@ def test_a_run_starts_with_the_weights_it_names(claimed):
     for other in (params, moved):
         same = jax.tree.map(lambda a, b: bool((a == b).all()), still, other)
         assert not all(jax.tree.leaves(same))
+
+
+def test_a_run_goes_on_though_keys_were_added_since(claimed, place, tmp_path, monkeypatch):
+    config, finished = list_runs(make_config(place), claimed[0])[1].stages[0]
+    monkeypatch.setattr(train, "evaluate", lambda *_: None)
+    folder = tmp_path / "older"
+    shutil.copytree(finished, folder)
+    stored = json.loads((folder / "config.json").read_text("utf-8"))
+    del stored["semi"], stored["model"]["dropout"]
+    (folder / "config.json").write_text(json.dumps(stored))
+    train.main(config, folder)
+    again = experiment.stored_config(config, folder)
+    assert (again.model.dropout, again.semi.ramp) == (config.model.dropout, config.semi.ramp)
+    config.update_from_flattened_dict({"model.dropout": 0.5})
+    with pytest.raises(UserError, match=r"another config \(model.dropout differ\)"):
+        train.main(config, folder)
 
 
 def test_a_run_that_goes_on_does_not_need_the_one_it_started_from(claimed, place, monkeypatch):
