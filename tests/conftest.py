@@ -18,6 +18,13 @@ flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags
 # an int where a float is annotated is right, as for every type checker
 install_import_hook("medjax", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
+
+def pytest_configure(config):
+    """Keeps compiled programs for the workers and for the next run: many tests compile the same."""
+    jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("xla")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 

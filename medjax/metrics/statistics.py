@@ -96,15 +96,50 @@ def two_level_bootstrap(
     mean = float(filled.sum() / n) if n else math.nan
     if n < 2:
         return Interval(mean, math.nan, math.nan, n, undefined)
+    totals, weights = _resampled([filled, defined.astype(float)], resamples, seed)
+    drawn = weights > 0
+    return Interval(mean, *_ends(totals[drawn] / weights[drawn], level), n, undefined)
+
+
+def two_level_ratio(
+    above: Float[np.ndarray, "seeds patients"],
+    below: Float[np.ndarray, "seeds patients"],
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """The mean of `above` over the mean of `below`, seeds and patients resampled as in `two_level_bootstrap`.
+
+    Both means are of the same draws, so what they share cancels. A pair with a nan on either side has no
+    weight. Where the mean below is not positive, in the data or in a resample, the ratio means nothing and
+    is nan or left out; an interval of which more than one resample in twenty is left out is nan.
+    """
+    defined = ~(np.isnan(above) | np.isnan(below))
+    n, undefined = int(defined.sum()), int((~defined).sum())
+    parts = [np.where(defined, values, 0.0) for values in (above, below)]
+    ratio = float(parts[0].sum() / parts[1].sum()) if parts[1].sum() > 0 else math.nan
+    if n < 2:
+        return Interval(ratio, math.nan, math.nan, n, undefined)
+    totals, bases = _resampled(parts, resamples, seed)
+    kept = bases > 0
+    if kept.mean() < 0.95 or math.isnan(ratio):
+        return Interval(ratio, math.nan, math.nan, n, undefined)
+    return Interval(ratio, *_ends(totals[kept] / bases[kept], level), n, undefined)
+
+
+def _resampled(
+    parts: Sequence[Float[np.ndarray, "seeds patients"]], resamples: int, seed: int
+) -> list[Float[np.ndarray, " r"]]:
+    """The sum of each matrix over the same draws of seeds and patients."""
     generator = np.random.default_rng(seed)
-    means = []
-    for rows in _blocks(resamples, sum(values.shape)):
-        # How often each seed and each patient was drawn: the mean is a weighted one.
-        seeds, patients = (_drawn(generator, rows, size) for size in values.shape)
-        total = np.sum((seeds @ filled) * patients, axis=1)
-        weight = np.sum((seeds @ defined.astype(float)) * patients, axis=1)
-        means.append(total[weight > 0] / weight[weight > 0])
-    return Interval(mean, *_ends(np.concatenate(means), level), n, undefined)
+    sums: list[list[np.ndarray]] = [[] for _ in parts]
+    for rows in _blocks(resamples, sum(parts[0].shape)):
+        # How often each seed and each patient was drawn: a sum is a weighted one.
+        seeds, patients = (_drawn(generator, rows, size) for size in parts[0].shape)
+        for own, values in zip(sums, parts, strict=True):
+            own.append(np.sum((seeds @ values) * patients, axis=1))
+    return [np.concatenate(own) for own in sums]
 
 
 def wilcoxon(ours: Float[np.ndarray, " n"], theirs: Float[np.ndarray, " n"]) -> float:

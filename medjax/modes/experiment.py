@@ -59,12 +59,15 @@ class Experiment:
 def start_jax() -> None:
     """Sets JAX up for a run, before it looks for devices.
 
-    Compiled programs are kept per user, so the second run starts in seconds. On CPU each core is a device:
+    Compiled programs are kept per user, or where JAX_COMPILATION_CACHE_DIR says, so the second run starts in
+    seconds. On CPU each core is a device:
     replicas side by side keep the cores busier than one program with threads inside (1.4 times the steps on
     2 cores).
     """
     if jax.config.values["jax_num_cpu_devices"] < 0:  # nobody has chosen
         jax.config.update("jax_num_cpu_devices", min(results.cores(), MOST_CPU_REPLICAS))
+    if jax.config.values["jax_compilation_cache_dir"]:
+        return
     folder = user_cache("xla")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from medjax.errors import UserError
 from medjax.io.atomic import atomic
-from medjax.metrics.statistics import Interval, two_level_bootstrap
+from medjax.metrics.statistics import Interval, two_level_bootstrap, two_level_ratio
 from medjax.train.results import read_json
 
 Scores = Mapping[tuple[int, str], float]  # by seed and patient
@@ -27,16 +27,18 @@ decides was fixed in `experiments/claims/claims.yaml` before the first run.
 class Claim:
     """An entry of claims.yaml.
 
-    A patient's score is `metric` (more is better) of `structure`, averaged over the patient's scans;
-    `both_empty` where it is undefined, as the structure is neither there nor found. Each arm is
-    compared with the arm `baseline`; the verdict on the arm `decides` is the claim's.
+    A patient's score is `metric` (more is better) of `structure`, or the mean of several, averaged over
+    the patient's scans; `both_empty` where it is undefined, as the structure is neither there nor found.
+    Each arm is compared with the arm `baseline`; the verdict on the arm `decides` is the claim's. Where an
+    arm `full` has all that could be had, an arm is also measured as a share of it: it must reach `ratio` of
+    its mean and have `closed` so much of the gap between baseline and full.
     """
 
     claim: str
     source: str
     command: str
     metric: str
-    structure: str
+    structure: str | list[str]
     both_empty: float
     baseline: str
     decides: str
@@ -46,6 +48,14 @@ class Claim:
     no_effect: float
     target: float
     rule: str
+    full: str = ""
+    ratio: float = 0.0
+    closed: float = 0.0
+
+    @property
+    def structures(self) -> list[str]:
+        """What is scored, as a list."""
+        return [self.structure] if isinstance(self.structure, str) else self.structure
 
 
 @dataclass(frozen=True)
@@ -80,14 +90,19 @@ class Record:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out of one arm: mean score and effect, None before a run; the baseline has no effect."""
+    """What came out of one arm: mean score and effect, None before a run; the baseline has no effect.
+
+    ratio and closed: of the claim's `full`, where it has one.
+    """
 
     arm: str
     seeds: int
     patients: int
-    mean: float | None
+    mean: Interval | None
     effect: Interval | None
     verdict: str | None
+    ratio: Interval | None = None
+    closed: Interval | None = None
 
 
 def read_claims(path: Path) -> dict[str, Claim]:
@@ -99,6 +114,8 @@ def read_claims(path: Path) -> dict[str, Claim]:
     for name, claim in claims.items():
         if not {claim.baseline} < {claim.baseline, claim.decides} <= claim.arms.keys():
             raise UserError(f"{path}: {name}: baseline and decides must be two of its arms")
+        if claim.full and claim.full not in claim.arms.keys() - {claim.baseline, claim.decides}:
+            raise UserError(f"{path}: {name}: full must be another of its arms")
     return claims
 
 
@@ -122,12 +139,21 @@ def check_steps(steps: Mapping[str, int]) -> None:
         raise UserError(f"claim.arms: optimiser steps differ ({listed}); make their totals equal")
 
 
-def verdict(effect: Interval | None, seeds: int, claim: Claim) -> str:
+def verdict(
+    effect: Interval | None,
+    seeds: int,
+    claim: Claim,
+    ratio: Interval | None = None,
+    closed: Interval | None = None,
+) -> str:
     """The rule of the claim, applied; an interval that touches `no_effect` includes it."""
-    if effect is None or seeds < claim.seeds:
+    if effect is None or seeds < claim.seeds or (claim.full and (ratio is None or closed is None)):
         return "incomplete"
     if effect.low > claim.no_effect:
-        return "reproduced" if effect.mean >= claim.target else "direction only"
+        enough = effect.mean >= claim.target
+        if ratio is not None and closed is not None:
+            enough = enough and ratio.mean >= claim.ratio and closed.mean >= claim.closed
+        return "reproduced" if enough else "direction only"
     return "contradicted" if effect.high < claim.no_effect else "not reproduced"
 
 
@@ -143,14 +169,19 @@ def judge(claim: Claim, records: Sequence[Record]) -> list[Outcome]:
     outcomes = []
     for arm, ours in scores.items():
         seeds, patients = (len({key[axis] for key in ours}) for axis in (0, 1))
-        mean = float(np.mean(list(ours.values()))) if ours else None
-        effect = result = None
+        own, base = _matrix(ours), _matrix(scores[claim.baseline])
+        mean = two_level_bootstrap(own, level=claim.level) if ours else None
+        effect = result = ratio = closed = None
         if arm != claim.baseline:
             if ours:
-                values = _differences(ours, scores[claim.baseline])
-                effect = two_level_bootstrap(values, level=claim.level)
-            result = verdict(effect, seeds, claim)
-        outcomes.append(Outcome(arm, seeds, patients, mean, effect, result))
+                effect = two_level_bootstrap(own - base, level=claim.level)
+            whole = scores.get(claim.full)
+            if ours and whole and arm != claim.full:
+                most = _matrix(whole)
+                ratio = two_level_ratio(own, most, level=claim.level)
+                closed = two_level_ratio(own - base, most - base, level=claim.level)
+            result = None if arm == claim.full else verdict(effect, seeds, claim, ratio, closed)
+        outcomes.append(Outcome(arm, seeds, patients, mean, effect, result, ratio, closed))
     return outcomes
 
 
@@ -182,25 +213,25 @@ def _scores(claim: Claim, records: Sequence[Record]) -> Scores:
     """The score of each seed and patient, the mean over the patient's scans."""
     scans: dict[tuple[int, str], list[float]] = {}
     for record in records:
-        scores = record.scores.get(claim.structure, {}).get(claim.metric)
-        if scores is None:
-            raise UserError(
-                f"{record.claim}/{record.file}: has no {claim.metric} of {claim.structure}; "
-                "correct claims.yaml, or run it again"
-            )
-        for case, score in scores.items():
-            key = record.seed, record.patients[case]
-            scans.setdefault(key, []).append(claim.both_empty if score is None else score)
+        for structure in claim.structures:
+            scores = record.scores.get(structure, {}).get(claim.metric)
+            if scores is None:
+                raise UserError(
+                    f"{record.claim}/{record.file}: has no {claim.metric} of {structure}; "
+                    "correct claims.yaml, or run it again"
+                )
+            for case, score in scores.items():
+                key = record.seed, record.patients[case]
+                scans.setdefault(key, []).append(claim.both_empty if score is None else score)
     return {key: float(np.mean(values)) for key, values in scans.items()}
 
 
-def _differences(ours: Scores, theirs: Scores) -> Float[np.ndarray, "seeds patients"]:
-    """Ours - theirs; nan where a seed did not test a patient."""
-    seeds, patients = (sorted({key[axis] for key in ours}) for axis in (0, 1))
+def _matrix(scores: Scores) -> Float[np.ndarray, "seeds patients"]:
+    """The scores in the order of their names; nan where a seed did not test a patient."""
+    seeds, patients = (sorted({key[axis] for key in scores}) for axis in (0, 1))
     made = np.full((len(seeds), len(patients)), np.nan)
-    for seed, patient in ours:
-        here = ours[seed, patient] - theirs[seed, patient]
-        made[seeds.index(seed), patients.index(patient)] = here
+    for (seed, patient), score in scores.items():
+        made[seeds.index(seed), patients.index(patient)] = score
     return made
 
 
@@ -209,7 +240,9 @@ def summary(claims: Mapping[str, Claim], judged: Mapping[str, Sequence[Outcome]]
     rows = [("claim", "effect reported", "effect measured here [interval]", "verdict")]
     for name, claim in claims.items():
         found = next(o for o in judged[name] if o.arm == claim.decides)
-        reported = f"{claim.target:+g} {claim.metric} {claim.structure}"
+        reported = f"{claim.target:+g} {claim.metric} {', '.join(claim.structures)}"
+        if claim.full:
+            reported = f"{claim.ratio:g} of {claim.full}, {claim.closed:g} of the gap closed"
         rows.append((claim.claim, reported, _effect(found.effect), found.verdict or ""))
     return _table(rows)
 
@@ -220,13 +253,13 @@ def page(claims: Mapping[str, Claim], records: Mapping[str, Sequence[Record]]) -
     parts = [INTRODUCTION, summary(claims, judged)]
     for name, claim in claims.items():
         parts += [f"## {name}\n", "".join(f"- {line}\n" for line in _facts(claim, records[name]))]
-        rows = [("arm", "trains on", "seeds", "patients", "mean", "effect [interval]", "verdict")]
+        shares = (f"of {claim.full}", "gap closed") if claim.full else ()
+        head = ("arm", "trains on", "seeds", "patients", "mean", "effect [interval]")
+        rows: list[tuple[str, ...]] = [(*head, *shares, "verdict")]
         for o in judged[name]:
-            mean = "" if o.mean is None else f"{o.mean:.3f}"
-            counts = (str(o.seeds), str(o.patients))
-            rows.append(
-                (o.arm, claim.arms[o.arm], *counts, mean, _effect(o.effect), o.verdict or "")
-            )
+            own = tuple(map(_share, (o.ratio, o.closed))) if claim.full else ()
+            found = (_share(o.mean), _effect(o.effect), *own, o.verdict or "")
+            rows.append((o.arm, claim.arms[o.arm], str(o.seeds), str(o.patients), *found))
         parts.append(_table(rows))
     return "\n".join(parts)
 
@@ -266,6 +299,10 @@ def _effect(effect: Interval | None) -> str:
     if effect is None:
         return ""
     return f"{effect.mean:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}]"
+
+
+def _share(found: Interval | None) -> str:
+    return "" if found is None else f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

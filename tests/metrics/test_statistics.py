@@ -12,6 +12,7 @@ from medjax.metrics.statistics import (
     holm,
     paired_difference,
     two_level_bootstrap,
+    two_level_ratio,
     wilcoxon,
 )
 
@@ -184,3 +185,30 @@ def test_a_model_that_predicts_nothing_is_not_flattered():
     assert table["missed"]["mean"] == 1
     assert table["false_alarm"]["mean"] == 0
     assert table["hd95"]["mean"] == pytest.approx(math.sqrt(3) * 6)
+
+
+def test_a_ratio_of_what_is_proportional_has_no_spread():
+    below = np.random.default_rng(0).uniform(0.5, 1, (3, 9))
+    below[1, 4] = NAN
+    found = two_level_ratio(0.9 * below, below)
+    np.testing.assert_allclose(found[:3], 0.9)
+    assert found[3:] == (26, 1)
+
+
+def test_a_ratio_over_a_constant_is_the_mean_and_its_interval():
+    above = np.random.default_rng(1).normal(0.5, 0.1, (4, 7))
+    above[2, :3] = NAN
+    plain = two_level_bootstrap(above)
+    np.testing.assert_allclose(
+        two_level_ratio(above, np.full((4, 7), 2.0))[:3], np.array(plain[:3]) / 2
+    )
+
+
+def test_a_gap_that_may_be_none_has_no_ratio_or_no_interval():
+    ours = np.ones((2, 4))
+    assert math.isnan(two_level_ratio(ours, -ours).mean)
+    torn = np.array([[-1.0, -1.0, 1.0, 1.2], [-1.0, -1.0, 1.0, 1.2]])
+    found = two_level_ratio(ours, torn)
+    assert found.mean == pytest.approx(20)
+    assert math.isnan(found.low)
+    assert math.isnan(two_level_ratio(ours[:1, :1], ours[:1, :1]).low)

@@ -21,14 +21,14 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def start(home):
-    """`start(experiment, workdir, *flags)`: the process of a run."""
+    """`start(experiment, workdir, *flags)`: a run, compiled as for a user where `optimised`."""
 
-    def start(experiment, workdir, *flags):
+    def start(experiment, workdir, *flags, optimised=True):
         environment = {
             **os.environ,
             "XDG_CACHE_HOME": str(home),
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "",
+            "XLA_FLAGS": "" if optimised else "--xla_backend_optimization_level=0",
         }
         config = ROOT / "experiments" / f"{experiment}.py"
         command = [sys.executable, ROOT / "launch.py", "--config", config, "--workdir", workdir]
@@ -47,9 +47,9 @@ def start(home):
 def run(start):
     """`run(experiment, workdir, *flags)`: what a run that must succeed printed."""
 
-    def run(experiment, workdir, *flags):
-        process = start(experiment, workdir, *flags)
-        output, _ = process.communicate(timeout=300)
+    def run(experiment, workdir, *flags, optimised=True):
+        process = start(experiment, workdir, *flags, optimised=optimised)
+        output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output
         return output
 

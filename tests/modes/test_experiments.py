@@ -98,7 +98,7 @@ def test_the_experiment_runs_on_its_layout(name, run, tmp_path):
     root, workdir = tmp_path / "data", tmp_path / "run"
     root.mkdir()
     make(root)
-    run(name, workdir, f"--config.data.root={root}", *TINY, *flags)
+    run(name, workdir, f"--config.data.root={root}", *TINY, *flags, optimised=False)
     plan = json.loads((workdir / "plan.json").read_text("utf-8"))
     assert plan["kernels"][:2] == kernels
     results = json.loads((workdir / "results.json").read_text("utf-8"))
@@ -130,6 +130,7 @@ def test_the_rarer_options_work_together(run, tmp_path):
         "--config.eval.checkpoint=best",
         "--config.eval.mirror=True",
         f"--config.data.cache={tmp_path / 'prepared'}",
+        optimised=False,
     )
     results = json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert results["training"]["nonfinite"] == 0

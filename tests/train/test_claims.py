@@ -109,7 +109,7 @@ def test_records_give_each_verdict(effect, seeds, said):
     assert (real.effect, real.verdict) == (None, None)
     assert more.verdict == said
     assert more.effect.mean == pytest.approx(effect)
-    assert more.mean - real.mean == pytest.approx(effect)
+    assert more.mean.mean - real.mean.mean == pytest.approx(effect)
     assert (more.seeds, more.patients) == (seeds, 8)
 
 
@@ -134,7 +134,7 @@ def test_a_patient_counts_once_whatever_its_scans():
     made += records("more", np.array([[0.0, 0.6, 0.9]] * 3), patients=patients)
     found = judge(CLAIM, made)[1]
     assert found.patients == 2
-    assert found.mean == pytest.approx(0.6)
+    assert found.mean.mean == pytest.approx(0.6)
     assert found.effect.mean == pytest.approx(0.6)
 
 
@@ -142,6 +142,49 @@ def test_a_false_alarm_costs_what_a_scan_rightly_left_empty_earns():
     made = records("real", np.array([[np.nan, 0.5]] * 3))
     made += records("more", np.array([[0.0, 0.5]] * 3))
     assert judge(CLAIM, made)[1].effect.mean == pytest.approx(-0.5)
+
+
+FULL = replace(
+    CLAIM, full="all", arms={**CLAIM.arms, "all": "everything"}, target=0.0, ratio=0.9, closed=0.5
+)
+
+
+@pytest.mark.parametrize(
+    ("closed", "whole", "said"),
+    [(0.6, 0.1, "reproduced"), (0.4, 0.1, "direction only"), (0.6, 0.9, "direction only")],
+)
+def test_an_arm_is_measured_between_baseline_and_full(closed, whole, said):
+    """The third closes enough of a gap so wide that nine tenths are not reached."""
+    base = np.random.default_rng(0).uniform(0.4, 0.6, (3, 8))
+    made = (
+        records("real", base)
+        + records("more", base + closed * whole)
+        + records("all", base + whole)
+    )
+    real, more, full = judge(FULL, made)
+    assert more.closed.mean == pytest.approx(closed)
+    assert more.closed.high == pytest.approx(closed)
+    assert more.ratio.mean == pytest.approx((base.mean() + closed * whole) / (base.mean() + whole))
+    assert more.verdict == said
+    assert (full.verdict, full.ratio, real.closed) == (None, None, None)
+    assert judge(FULL, made[:6])[1].verdict == "incomplete"  # nothing is known of `all` yet
+    text = page({"more": FULL}, {"more": made})
+    assert "of all | gap closed" in text
+    assert f"{closed:.3f} [{closed:.3f}, {closed:.3f}]" in text
+    assert "0.9 of all, 0.5 of the gap closed" in text
+
+
+def test_several_structures_are_averaged():
+    claim = replace(CLAIM, structure=["WT", "TC"])
+    made = []
+    for record in arms(0.08):
+        core = {case: value - 0.2 for case, value in record.scores["WT"]["dice"].items()}
+        made.append(replace(record, scores={**record.scores, "TC": {"dice": core}}))
+    for one, both in zip(judge(CLAIM, made), judge(claim, made), strict=True):
+        assert both.mean.mean == pytest.approx(one.mean.mean - 0.1)
+        assert both.effect == one.effect or both.effect[:3] == pytest.approx(one.effect[:3])
+    with pytest.raises(UserError, match="has no dice of ET"):
+        judge(replace(CLAIM, structure=["WT", "ET"]), made)
 
 
 def test_an_arm_that_has_not_run_is_incomplete():
