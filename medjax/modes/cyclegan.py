@@ -1,6 +1,5 @@
 """The paradigm `cyclegan`: one MR contrast made from another, learned from other patients of each."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,19 +12,16 @@ from medjax import progress
 from medjax.data.plan import Plan, read_plan
 from medjax.errors import UserError
 from medjax.infer.predictor import Predictor
-from medjax.metrics.statistics import aggregate
 from medjax.modes import experiment, trained
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
+from medjax.modes.images import publish
 from medjax.modes.paradigm import Paradigm
 from medjax.nn.blocks import Conv
 from medjax.nn.gan import Discriminator, Generator
-from medjax.train import optim, results, state, step
+from medjax.train import optim, state, step
 from medjax.train.cyclegan import Networks, cyclegan, empty_pool, weights
-from medjax.train.evaluate import write_rows
-from medjax.train.fidelity import IMAGE, audit, validator
-from medjax.train.report import write_report
-from medjax.train.writers import read_rows
+from medjax.train.fidelity import audit, validator
 
 console = progress.console
 DIVISOR = 4  # of a generator that halves twice
@@ -136,33 +132,9 @@ def evaluate(run: Experiment, stored: dict[str, Any]) -> None:
         spacing=run.spacing,
         progress=progress.bar("making test cases"),
     )
-    write_rows(workdir / "metrics.csv", rows)
-    metrics = {
-        name: aggregate([row for row in rows if row["class"] == name])
-        for name in (IMAGE, *plan.names)
-    }
-    content = trained.frame(run, stored, facts, metrics, time.perf_counter() - begin)
-    content["prediction"] = {
-        "checkpoint": config.eval.checkpoint,
-        "segmenter": config.eval.segmenter,
-    }
-    results.write_json(workdir / "results.json", content)
-    write_report(
-        workdir / "report.html",
-        results=content,
-        config=stored,
-        plan=json.loads((workdir / "plan.json").read_text("utf-8")),
-        curves=read_rows(workdir / "metrics.jsonl"),
-        rows=rows,
-        cases=(),
-        classes=plan.labels.classes,
-        sheets=sheets,
-    )
-    for name, scores in metrics.items():
-        line = ", ".join(f"{key} {value['mean']:.3f}" for key, value in scores.items())
-        console.print(f"{name}: {line}")
-    for made in ("predictions", "metrics.csv", "results.json", "report.html", "checkpoints"):
-        console.print(f"made {workdir / made}")
+    how = {"checkpoint": config.eval.checkpoint, "segmenter": config.eval.segmenter}
+    publish(run, stored, facts, rows, sheets, how, time.perf_counter() - begin)
+    console.print(f"made {workdir / 'predictions'}")
 
 
 def judge_of(run: Experiment) -> tuple[Path, Config, Plan] | None:

@@ -72,7 +72,7 @@ def defaults(name: str) -> Config:
     augment.scanner = 0.0  # probability of an MR scanner's fault in a channel
 
     config.train = train = ConfigDict()
-    train.paradigm = "supervised"  # mean_teacher, ua_mt, cps, unimatch, bcp; cyclegan
+    train.paradigm = "supervised"  # mean_teacher, ua_mt, cps, unimatch, bcp; masked; cyclegan
     train.start_from = config_dict.placeholder(str)  # a work folder: start with its trained weights
     train.steps = 2000
     train.minutes = 0.0  # instead of steps: as many as fit, compilation and validation included
@@ -107,6 +107,10 @@ def defaults(name: str) -> Config:
     semi.pretrain = 0.2  # bcp: share of the run on labelled patches alone
     semi.largest_component = True  # bcp: of an answer; unset where a class has many parts
     semi.baseline = True  # train on the labelled cases alone too, as many steps, to compare with
+
+    config.masked = masked = ConfigDict()  # of the paradigm of that name
+    masked.block = 8  # voxels a side of what is hidden at once
+    masked.share = 0.6  # of the blocks
 
     config.cyclegan = cyclegan = ConfigDict()  # of the paradigm of that name
     cyclegan.source = "t1"  # channels by name: what is translated

@@ -12,7 +12,7 @@ from medjax.data.layouts import open_dataset
 from medjax.data.splits import Split
 from medjax.errors import UserError
 from medjax.infer.predictor import attention
-from medjax.modes import cyclegan, experiment
+from medjax.modes import cyclegan, experiment, masked
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
 from medjax.modes.trained import build_predictor, frame, load_weights
@@ -62,8 +62,9 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
 
     Of the cases of another data set (`external`), in a folder of its name there, where that is given.
     """
-    if run.config.train.paradigm == "cyclegan":
-        cyclegan.evaluate(run, stored)
+    others = {"cyclegan": cyclegan.evaluate, "masked": masked.evaluate}
+    if run.config.train.paradigm in others:
+        others[run.config.train.paradigm](run, stored)
         return
     config, plan, judged = run.config, run.plan, outside or run
     out = run.workdir / f"eval-{outside.dataset.name}" if outside else run.workdir

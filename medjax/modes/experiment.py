@@ -31,7 +31,8 @@ from medjax.train import optim, results, step
 from medjax.train.results import read_json, write_json
 
 MOST_CPU_REPLICAS = 8
-SEMI = ("mean_teacher", "ua_mt", "cps", "unimatch", "bcp")  # also learn from cases without labels
+SEMI = ("mean_teacher", "ua_mt", "cps", "unimatch", "bcp")  # learn with and without labels
+UNLABELLED = (*SEMI, "masked")  # also train on cases without labels
 
 
 @dataclass(frozen=True)
@@ -268,10 +269,14 @@ def work_dtype(config: Config) -> Any:
 
 
 def build_model(config: Config, plan: Plan) -> UNet | Twin:
-    """The network of the plan with the config's blocks, two for `cps`. Errors name the key."""
+    """The network of the plan with the config's blocks, two for `cps`; for `masked` it makes the channels.
+
+    Errors name the key.
+    """
+    outputs = plan.channels if config.train.paradigm == "masked" else plan.groups
     make = partial(
         UNet,
-        heads={"seg": len(plan.groups)},
+        heads={"seg": len(outputs)},
         widths=plan.widths,
         kernels=plan.kernels,
         strides=plan.strides,

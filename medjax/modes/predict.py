@@ -38,8 +38,10 @@ def main(
     """
     experiment.start_jax()
     config = experiment.stored_config(config, workdir)
-    if config.train.paradigm == "cyclegan":
-        raise UserError(f"{workdir}: holds a CycleGAN, which makes images; it predicts no labels")
+    if config.train.paradigm in ("cyclegan", "masked"):
+        raise UserError(
+            f"{workdir}: holds a run of {config.train.paradigm}, which makes images; it predicts no labels"
+        )
     plan = read_plan(workdir / "plan.json")
     cases = find_inputs(source, plan.channels)
     model, params, _ = load_weights(config, plan, workdir)

@@ -40,7 +40,7 @@ def learned_from(config: Config, workdir: Path) -> list[str]:
 
 def learned_without_labels(config: Config, unlabelled: Sequence[str]) -> Sequence[str]:
     """Those cases where the paradigm uses them."""
-    return unlabelled if config.train.paradigm in experiment.SEMI else ()
+    return unlabelled if config.train.paradigm in experiment.UNLABELLED else ()
 
 
 def met(config: Config, workdir: Path, cases: Iterable[str]) -> list[str]:

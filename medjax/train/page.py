@@ -32,6 +32,8 @@ METRICS = {
     "mae_source": ("MAE of the source", "SD of the brain", 4, ""),
     "mae_lesion": ("MAE in lesions", "SD of the brain", 4, "↓"),
     "mae_cycle": ("MAE there and back", "SD of the brain", 4, "↓"),
+    "mae_hidden": ("MAE of what was hidden", "units of the plan", 4, "↓"),
+    "mae_mean": ("MAE of the mean in its place", "units of the plan", 4, ""),
     "ssim": ("SSIM", "", 3, "↑"),
     "contrast": ("Contrast to noise", "", 2, ""),
     "contrast_true": ("True contrast to noise", "", 2, ""),

@@ -192,6 +192,8 @@ def _curves(curves: Sequence[Mapping[str, Any]]) -> str:
             for line in series(key, name, "faint", number)[:1]
             for line in (line, figures.smooth(line, name))
         ],
+        "Reconstruction": smoothed("reconstruction", "training")
+        + series("validation_reconstruction", "validation", "dots", 2),
         "Cycle, L1": smoothed("cycle_target", "target, there and back"),
         "Error of made images": series("validation_mae", "validation", "dots", 2),
         "Discriminator": smoothed("d_target", "of the target; 0.25 is guessing"),

@@ -132,6 +132,44 @@ def test_the_labels_of_the_others_are_never_read(train, make_scans, tmp_path, mo
     jax.tree.map(np.testing.assert_array_equal, *found)
 
 
+def test_of_two_networks_one_predicts(train, tmp_path):
+    workdir = tmp_path / "run"
+    train(workdir, {"train.paradigm": "cps", "train.steps": 2, "semi.baseline": False})
+    assert last_state(workdir)["params"].keys() == {"first", "second"}
+    results = json.loads((workdir / "results.json").read_text("utf-8"))
+    assert results["metrics"]["tumour"]["dice"]["n"] == 2
+    assert "baseline" not in results
+    other = {"train.start_from": str(workdir), "semi.baseline": False, "train.steps": 1}
+    with pytest.raises(SystemExit):
+        train(tmp_path / "other", other)  # one network cannot start from two
+    train(tmp_path / "again", {**other, "train.paradigm": "cps"})
+
+
+def test_masked_pre_training_starts_any_segmenter(train, tmp_path, capsys):
+    before = tmp_path / "masked"
+    train(before, {"train.paradigm": "masked", "masked.block": 4, "train.steps": 2})
+    results = json.loads((before / "results.json").read_text("utf-8"))
+    assert set(results["metrics"]["image"]) == {"mae_hidden", "mae_mean"}
+    assert results["data"]["train"] + results["data"]["unlabelled"] == 3
+    assert "hidden" in (before / "report.html").read_text("utf-8")
+    after = {"train.start_from": str(before), "train.learning_rate": 0.0, "semi.baseline": False}
+    train(tmp_path / "after", {**after, "train.steps": 1, "train.weight_decay": 0.0})
+    found, given = (last_state(tmp_path / name)["params"] for name in ("after", "masked"))
+    teacher = last_state(before)["extra"]["ema"]
+    assert found.keys() == given.keys()
+    for name in found:
+        if name != "seg":
+            jax.tree.map(np.testing.assert_array_equal, found[name], teacher[name])
+    assert (
+        found["seg"]["Conv_0"]["kernel"].shape[-1] == 2
+    )  # background and tumour; one channel before
+    assert given["seg"]["Conv_0"]["kernel"].shape[-1] == 1
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        train(tmp_path / "other", {**after, "plan.width": 8})
+    assert "widths differ" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -143,6 +181,7 @@ def test_the_labels_of_the_others_are_never_read(train, make_scans, tmp_path, mo
         ({"train.paradigm": "bcp", "semi.unlabelled": 2}, "semi.unlabelled"),
         ({"train.paradigm": "ua_mt", "semi.passes": 1}, "semi.passes"),
         ({"semi.ramp": 2.0}, "semi.ramp: 2.0 is no share"),
+        ({"train.paradigm": "masked", "masked.share": 1.0}, "masked.share"),
         ({"data.split": "nowhere.json"}, "nowhere.json: no split"),
     ],
 )

@@ -1,0 +1,64 @@
+"""The paradigm `masked`: hidden parts of images are made from the rest; no label is read."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medjax import progress
+from medjax.errors import UserError
+from medjax.modes import experiment, trained
+from medjax.modes.experiment import Experiment
+from medjax.modes.images import publish
+from medjax.modes.paradigm import Paradigm
+from medjax.train import optim, state, step
+from medjax.train.masked import WEIGHTS, masked
+from medjax.train.reconstruction import audit, validator
+
+
+def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -> Paradigm:
+    """All training cases alike, with and without labels, from `trained` weights where they are given."""
+    config, plan, chosen, own = run.config, run.plan, run.config.train, run.config.masked
+    if own.block < 1 or not 0 < own.share < 1:
+        raise UserError("masked.block: at least 1 voxel, and masked.share above 0 and below 1")
+    model = experiment.build_model(config, plan)
+    augment, motion = experiment.build_augmentation(config, plan)
+    loss = masked(model, augment, block=own.block, share=own.share)
+    gradients = step.differentiate(loss, WEIGHTS, accumulate=chosen.accumulate)
+    rule = experiment.build_optimizer(config)
+    rate = optim.schedule(chosen.schedule, peak=chosen.learning_rate, warmup=chosen.warmup)
+    params = trained if trained is not None else experiment.init_params(model, plan, config.seed)
+    return Paradigm(
+        step=step.make_step(gradients, rule, rate, step.average if chosen.ema else None),
+        start=state.create(params, rule, horizon=chosen.steps, ema=chosen.ema),
+        validate=validator(
+            model,
+            folders["validation"],
+            plan,
+            block=own.block,
+            share=own.share,
+            batches=chosen.validation_batches,
+            seed=config.seed,
+        ),
+        motion=motion,
+        shown=("reconstruction",),
+    )
+
+
+def evaluate(run: Experiment, stored: dict[str, Any]) -> None:
+    """What is hidden of the test cases, made and compared: metrics.csv, results.json and report.html."""
+    config, plan = run.config, run.plan
+    begin = time.perf_counter()
+    model, params, facts = trained.load_weights(config, plan, run.workdir)
+    rows, sheets = audit(
+        run.cases(run.split.test),
+        model,
+        params,
+        plan,
+        block=config.masked.block,
+        share=config.masked.share,
+        spacing=run.spacing,
+        progress=progress.bar("judging test cases"),
+    )
+    how = {"checkpoint": config.eval.checkpoint}
+    publish(run, stored, facts, rows, sheets, how, time.perf_counter() - begin)
