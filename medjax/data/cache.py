@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int32, UInt8
 
 from medjax.data.cases import IGNORE, Case
 from medjax.data.plan import Plan
-from medjax.data.prepare import load, prepare
+from medjax.data.prepare import load
 from medjax.errors import UserError
 
 PLACES = 10_000  # foreground voxels remembered per class and case
@@ -81,14 +81,7 @@ def build(
     missing = [(case, path) for case, path in zip(cases, made, strict=True) if not path.is_dir()]
     for case, path in progress(missing) if missing else ():
         scan = load(case, plan.labels, len(plan.channels), spacing=spacing)
-        image, label, _ = prepare(
-            scan,
-            spacing=plan.spacing,
-            axes=plan.axes,
-            coarse_axis=plan.coarse_axis,
-            normalisation=plan.normalisation,
-            name=case.id,
-        )
+        image, label, _ = plan.prepare(scan, case.id)
         if label is None:
             label = np.full(image.shape[:3], IGNORE, np.uint8)
         save_cached(Cached(case.id, image, label, places(label)), path)

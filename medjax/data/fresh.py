@@ -16,7 +16,7 @@ from medjax.data.cache import Cached, open_cached, places, save_cached
 from medjax.data.cases import Convention
 from medjax.data.parents import parent_of
 from medjax.data.plan import Plan
-from medjax.data.prepare import Scan, prepare
+from medjax.data.prepare import Scan
 from medjax.data.recipe import VERSION, Patient, Recipe, maker
 from medjax.errors import UserError
 from medjax.sim.anatomy import Anatomy
@@ -142,14 +142,7 @@ def _prepared(made: Patient, recipe: Recipe, plan: Plan, classes: np.ndarray, na
     spacing = (recipe.spacing, recipe.spacing, recipe.spacing)
     image = made.image.astype(np.float32)
     scan = Scan(image, classes[made.label], recipe.affine, spacing, orientation)
-    image, label, _ = prepare(
-        scan,
-        spacing=plan.spacing,
-        axes=plan.axes,
-        coarse_axis=plan.coarse_axis,
-        normalisation=plan.normalisation,
-        name=name,
-    )
+    image, label, _ = plan.prepare(scan, name)
     assert label is not None  # a patient has one
     return Cached(name, image, label, places(label))
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from medjax.data.cases import Convention, Dataset
 from medjax.data.fingerprint import Fingerprint
+from medjax.data.prepare import Geometry, Scan, prepare
 from medjax.errors import UserError
 from medjax.io.atomic import atomic
 from medjax.nn.unet import divisor
@@ -56,6 +58,19 @@ class Plan:
     def labels(self) -> Convention:
         """The label convention."""
         return Convention.from_dict(self.convention)
+
+    def prepare(
+        self, scan: Scan, name: str
+    ) -> tuple[Float32[np.ndarray, "d h w c"], UInt8[np.ndarray, "d h w"] | None, Geometry]:
+        """The scan as the network sees it, its label, and the way back. Errors name the case."""
+        return prepare(
+            scan,
+            spacing=self.spacing,
+            axes=self.axes,
+            coarse_axis=self.coarse_axis,
+            normalisation=self.normalisation,
+            name=name,
+        )
 
     @property
     def exclusive(self) -> bool:

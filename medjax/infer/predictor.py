@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Float32, UInt8
 
 from medjax.data.cases import Case
 from medjax.data.plan import Plan
-from medjax.data.prepare import Geometry, Scan, prepare
+from medjax.data.prepare import Geometry, Scan
 from medjax.errors import UserError
 from medjax.infer.restore import restore_channel, restore_labels
 from medjax.infer.sliding import sliding_window
@@ -41,14 +41,7 @@ class Predictor:
 
     def prepared(self, scan: Scan, name: str) -> tuple[Float32[np.ndarray, "d h w c"], Geometry]:
         """The scan as the network sees it."""
-        image, _, geometry = prepare(
-            scan,
-            spacing=self.plan.spacing,
-            axes=self.plan.axes,
-            coarse_axis=self.plan.coarse_axis,
-            normalisation=self.plan.normalisation,
-            name=name,
-        )
+        image, _, geometry = self.plan.prepare(scan, name)
         return image, geometry
 
     def __call__(self, scan: Scan, name: str) -> tuple[Float32[np.ndarray, "d h w k"], Geometry]:

@@ -12,14 +12,14 @@ from medjax import progress
 from medjax.data.plan import Plan, read_plan
 from medjax.errors import UserError
 from medjax.infer.predictor import Predictor
-from medjax.modes import experiment, trained
+from medjax.modes import build, experiment, trained
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
 from medjax.modes.images import publish
 from medjax.modes.paradigm import Paradigm
 from medjax.nn.blocks import Conv
 from medjax.nn.gan import Discriminator, Generator
-from medjax.train import optim, state, step
+from medjax.train import state
 from medjax.train.cyclegan import Networks, cyclegan, empty_pool, weights
 from medjax.train.fidelity import audit, validator
 
@@ -35,16 +35,12 @@ def training(run: Experiment, folders: Mapping[str, list[Path]], _trained: Any) 
     config, plan, chosen = run.config, run.plan, run.config.train
     judge_of(run)
     nets = build_networks(config, plan)
-    augment, motion = experiment.build_augmentation(config, plan)
+    augment, motion = build.augmentation(config, plan)
     own = config.cyclegan
     loss = cyclegan(nets, augment, identity=own.identity > 0)
-    gradients = step.differentiate(
-        loss, weights(cycle=own.cycle, identity=own.identity), accumulate=chosen.accumulate
-    )
-    rate = optim.schedule(chosen.schedule, peak=chosen.learning_rate, warmup=chosen.warmup)
-    after = step.average if chosen.ema else None
+    terms = weights(cycle=own.cycle, identity=own.identity)
     return Paradigm(
-        step=step.make_step(gradients, experiment.build_optimizer(config), rate, after),
+        step=build.train_step(config, loss, terms, ema=chosen.ema),
         start=start_state(config, plan, nets),
         validate=validator(
             nets,
@@ -93,7 +89,7 @@ def build_networks(config: Config, plan: Plan) -> Networks:
         raise UserError(f"plan.patch: {plan.patch}; a CycleGAN needs 1 or multiples of {DIVISOR}")
     if own.pool < 1:
         raise UserError(f"cyclegan.pool: {own.pool} images; give 1 or more")
-    conv = partial(Conv, dtype=experiment.work_dtype(config))
+    conv = partial(Conv, dtype=build.dtype(config))
     return Networks(
         generator=Generator(width=own.width, blocks=own.blocks, conv=conv),
         discriminator=Discriminator(width=own.width, layers=own.layers, conv=conv),
@@ -106,7 +102,7 @@ def build_networks(config: Config, plan: Plan) -> Networks:
 def start_state(config: Config, plan: Plan, nets: Networks) -> state.State:
     """New weights, and pools that are still empty."""
     params = jax.jit(lambda key: nets.init(key, plan.patch))(jax.random.key(config.seed))
-    chosen, rule = config.train, experiment.build_optimizer(config)
+    chosen, rule = config.train, build.optimizer(config)
     made = state.create(params, rule, horizon=chosen.steps, ema=chosen.ema)
     seen = max(nets.classes, 1)
     pools = {

@@ -1,18 +1,14 @@
-"""From a config to the parts of a run: data set, split, plan, model, step, predictor."""
+"""From a config to the parts of a run: data set, split, plan."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import optax
 from ml_collections import ConfigDict
 
-from medjax.data.augment import Augmentation, Motion, default, spatial
 from medjax.data.cases import Case, Dataset
 from medjax.data.fingerprint import fingerprint
 from medjax.data.identity import join_duplicates
@@ -24,10 +20,8 @@ from medjax.io.files import RASTER
 from medjax.modes import synthetic
 from medjax.modes.defaults import Config, defaults
 from medjax.modes.folders import user_cache
-from medjax.nn.twin import Twin
-from medjax.nn.unet import UNet
 from medjax.progress import bar, console
-from medjax.train import optim, results, step
+from medjax.train import results
 from medjax.train.results import read_json, write_json
 
 MOST_CPU_REPLICAS = 8
@@ -255,80 +249,3 @@ def replicas(devices: int, batch: int, rows: int = 1) -> int:
             "or set train.devices"
         )
     return chosen
-
-
-def work_dtype(config: Config) -> Any:
-    """What networks compute in. Errors: an unknown precision."""
-    precision = config.train.precision
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise UserError(
-            f"train.precision: {precision!r} is unknown; choose auto, float32 or bfloat16"
-        )
-    half = precision == "bfloat16" or (precision == "auto" and jax.default_backend() != "cpu")
-    return jnp.bfloat16 if half else jnp.float32
-
-
-def build_model(config: Config, plan: Plan) -> UNet | Twin:
-    """The network of the plan with the config's blocks, two for `cps`; for `masked` it makes the channels.
-
-    Errors name the key.
-    """
-    outputs = plan.channels if config.train.paradigm == "masked" else plan.groups
-    make = partial(
-        UNet,
-        heads={"seg": len(outputs)},
-        widths=plan.widths,
-        kernels=plan.kernels,
-        strides=plan.strides,
-        dtype=work_dtype(config),
-        axis=step.AXIS,
-        **config.model,
-    )
-    return Twin(make) if config.train.paradigm == "cps" else make()
-
-
-def build_optimizer(config: Config) -> optax.GradientTransformation:
-    """The update rule of the config, for a rate of 1."""
-    chosen = config.train
-    return optim.optimizer(
-        chosen.optimizer,
-        weight_decay=chosen.weight_decay,
-        clip=chosen.clip,
-        momentum=chosen.momentum,
-        beta1=chosen.beta1,
-    )
-
-
-def init_params(model: UNet | Twin, plan: Plan, seed: int) -> Any:
-    """The weights at the start, a function of the seed; compiled without the forward pass."""
-    image = jnp.zeros((1, *plan.patch, len(plan.channels)))
-    return jax.jit(lambda key: model.init(key, image, False)["params"])(jax.random.key(seed))
-
-
-def build_augmentation(config: Config, plan: Plan) -> tuple[Augmentation, Motion | None]:
-    """The augmentation of the config and what its loader must know of it."""
-    chosen = config.augment
-    return default(
-        plan.patch,
-        plan.spacing,
-        strength=chosen.strength,
-        flips=None if chosen.flips else (),
-        rotation=chosen.rotation,
-        scale=tuple(chosen.scale),
-        shear=chosen.shear,
-        elastic=tuple(chosen.elastic) or None,
-        probability_scanner=chosen.scanner,
-    )
-
-
-def build_flips(config: Config, plan: Plan) -> Augmentation:
-    """The flips of the augmentation alone."""
-    flips = [axis for axis in range(3) if plan.patch[axis] > 1] if config.augment.flips else ()
-    return spatial(
-        plan.patch,
-        plan.spacing,
-        flips=flips,
-        probability_rotation=0.0,
-        probability_scale=0.0,
-        probability_elastic=0.0,
-    )

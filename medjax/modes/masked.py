@@ -7,11 +7,10 @@ from typing import Any
 
 from medjax import progress
 from medjax.errors import UserError
-from medjax.modes import experiment, trained
+from medjax.modes import build, trained
 from medjax.modes.experiment import Experiment
 from medjax.modes.images import publish
 from medjax.modes.paradigm import Paradigm
-from medjax.train import optim, state, step
 from medjax.train.masked import WEIGHTS, masked
 from medjax.train.reconstruction import audit, validator
 
@@ -21,16 +20,12 @@ def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -
     config, plan, chosen, own = run.config, run.plan, run.config.train, run.config.masked
     if own.block < 1 or not 0 < own.share < 1:
         raise UserError("masked.block: at least 1 voxel, and masked.share above 0 and below 1")
-    model = experiment.build_model(config, plan)
-    augment, motion = experiment.build_augmentation(config, plan)
+    model = build.model(config, plan)
+    augment, motion = build.augmentation(config, plan)
     loss = masked(model, augment, block=own.block, share=own.share)
-    gradients = step.differentiate(loss, WEIGHTS, accumulate=chosen.accumulate)
-    rule = experiment.build_optimizer(config)
-    rate = optim.schedule(chosen.schedule, peak=chosen.learning_rate, warmup=chosen.warmup)
-    params = trained if trained is not None else experiment.init_params(model, plan, config.seed)
     return Paradigm(
-        step=step.make_step(gradients, rule, rate, step.average if chosen.ema else None),
-        start=state.create(params, rule, horizon=chosen.steps, ema=chosen.ema),
+        step=build.train_step(config, loss, WEIGHTS, ema=chosen.ema),
+        start=build.start(config, plan, model, trained, ema=chosen.ema),
         validate=validator(
             model,
             folders["validation"],

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from medjax.errors import UserError
-from medjax.modes import experiment
+from medjax.modes import build
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
 from medjax.modes.paradigm import Paradigm
-from medjax.train import optim, state, step
 from medjax.train.bcp import copy_paste
 from medjax.train.cps import cross_pseudo_supervision
 from medjax.train.mean_teacher import mean_teacher
@@ -33,21 +32,16 @@ def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -
     """The method that `train.paradigm` names, from `trained` weights where they are given."""
     config, plan, chosen = run.config, run.plan, run.config.train
     check(run)
-    model = experiment.build_model(config, plan)
+    model = build.model(config, plan)
     segmenter = Segmenter(model, plan.groups, plan.exclusive, chosen.batch_dice)
-    strong, motion = experiment.build_augmentation(config, plan)
-    weak = experiment.build_flips(config, plan)
+    strong, motion = build.augmentation(config, plan)
+    weak = build.flips(config, plan)
     turn = (True, *(False,) * config.semi.unlabelled)
     views = Views(strong, weak, turn, config.semi.noise)
-    gradients = step.differentiate(
-        body(config, segmenter, views), weights(config), accumulate=chosen.accumulate
-    )
-    rule = experiment.build_optimizer(config)
-    rate = optim.schedule(chosen.schedule, peak=chosen.learning_rate, warmup=chosen.warmup)
-    params = trained if trained is not None else experiment.init_params(model, plan, config.seed)
+    loss = body(config, segmenter, views)
     return Paradigm(
-        step=step.make_step(gradients, rule, rate, step.average),
-        start=state.create(params, rule, horizon=chosen.steps),
+        step=build.train_step(config, loss, weights(config), ema=True),
+        start=build.start(config, plan, model, trained, ema=True),
         validate=validator(
             model,
             folders["validation"],

@@ -15,7 +15,7 @@ from medjax.data import cache
 from medjax.data.patches import iterate, patches
 from medjax.data.plan import Plan, read_plan
 from medjax.errors import UserError
-from medjax.modes import cyclegan, experiment, masked, semi, supervised, synthetic
+from medjax.modes import build, cyclegan, experiment, masked, semi, supervised, synthetic
 from medjax.modes.defaults import Config
 from medjax.modes.eval import BASELINE, evaluate
 from medjax.modes.experiment import Experiment
@@ -111,7 +111,7 @@ def trained_weights(run: Experiment) -> Any:
     _, params, facts = load_weights(its_config, its_plan, folder)
     console.print(f"starting from {folder} at its step {facts['step']}")
     if trunk:
-        new = experiment.init_params(experiment.build_model(config, plan), plan, config.seed)
+        new = build.params(build.model(config, plan), plan, config.seed)
         params = {name: new[name] if name.startswith("seg") else params[name] for name in new}
     return params
 

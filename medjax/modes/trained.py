@@ -9,7 +9,7 @@ import jax
 from medjax.data.plan import Plan
 from medjax.errors import UserError
 from medjax.infer.predictor import Predictor, forward
-from medjax.modes import experiment
+from medjax.modes import build, experiment
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
 from medjax.nn.twin import Twin
@@ -53,9 +53,9 @@ def load_weights(
     config: Config, plan: Plan, workdir: Path
 ) -> tuple[UNet | Twin, Any, dict[str, Any]]:
     """Model, weights and facts of a segmenter's checkpoint. Errors: none there, or of another model."""
-    model = experiment.build_model(config, plan)
-    rule = experiment.build_optimizer(config)
-    params = experiment.init_params(model, plan, config.seed)
+    model = build.model(config, plan)
+    rule = build.optimizer(config)
+    params = build.params(model, plan, config.seed)
     like = state.create(params, rule, horizon=0, ema=config.train.ema)
     found, facts = restored(config, workdir, like)
     return model, state.weights(found), facts

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Float32, Integer
 
 from medjax.data.cases import IGNORE, Case
 from medjax.data.plan import Plan
-from medjax.data.prepare import Scan, load, prepare
+from medjax.data.prepare import Scan, load
 from medjax.infer.predictor import Forward, Predictor
 from medjax.infer.restore import channel_masks, restore_channel
 from medjax.infer.sliding import sliding_window
@@ -110,14 +110,7 @@ def translate(
     scan: Scan, name: str, forward: Forward, networks: Networks, plan: Plan, *, tiles: int
 ) -> dict[str, Float32[np.ndarray, "x y z"]]:
     """A labelled scan on its own RAS+ grid, in the plan's units: made, returned, target, source."""
-    image, label, geometry = prepare(
-        scan,
-        spacing=plan.spacing,
-        axes=plan.axes,
-        coarse_axis=plan.coarse_axis,
-        normalisation=plan.normalisation,
-        name=name,
-    )
+    image, label, geometry = plan.prepare(scan, name)
     assert label is not None
     found = translate_prepared(image, label, forward, networks, plan, tiles=tiles)
     channels = np.concatenate([found, image[..., _channels(networks)]], axis=-1)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Float32
 
 from medjax.data.cases import IGNORE, Case
 from medjax.data.plan import Plan
-from medjax.data.prepare import load, prepare
+from medjax.data.prepare import load
 from medjax.infer.restore import restore_channel
 from medjax.infer.sliding import sliding_window
 from medjax.train.evaluate import Row
@@ -99,14 +99,7 @@ def audit(
     sheets: list[Sheet] = []
     for number, case in enumerate(progress(cases)):
         scan = load(case, plan.labels, len(plan.channels), spacing=spacing)
-        image, label, geometry = prepare(
-            scan,
-            spacing=plan.spacing,
-            axes=plan.axes,
-            coarse_axis=plan.coarse_axis,
-            normalisation=plan.normalisation,
-            name=case.id,
-        )
+        image, label, geometry = plan.prepare(scan, case.id)
         hidden = fixed_mask(image.shape[:3], block, share, number)
         given = np.where(hidden[..., None], np.float32(0), image)
         made = sliding_window(lambda seen: forward(params, seen), given, plan.patch, tiles=tiles)

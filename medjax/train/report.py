@@ -10,6 +10,7 @@ import numpy as np
 from medjax.io.atomic import atomic
 from medjax.train import figures, page
 from medjax.train.baseline import baseline_section
+from medjax.train.curves import curves_section
 from medjax.train.page import as_float, score, text
 from medjax.train.sheets import Sheet, sheets_section
 from medjax.train.slices import ReportCase, pictures
@@ -17,15 +18,6 @@ from medjax.train.slices import ReportCase, pictures
 __all__ = ["ReportCase", "write_report"]
 
 FEW_CASES = 10
-UNLABELLED = {  # what the paradigms of modes/semi.py learn from cases without labels
-    "consistency": "squared difference from the teacher",
-    "cross": "cross-entropy against the other's decision",
-    "strong": "Dice loss of strong views",
-    "features": "Dice loss of torn features",
-    "pseudo_dice_loss": "Dice loss of guessed labels",
-    "pseudo_cross_entropy": "cross-entropy of guessed labels",
-    "sure": "share of voxels that teach",
-}
 MOST_ROWS = 1500
 
 
@@ -55,7 +47,7 @@ def write_report(
         _warnings(results),
         _headline(metrics),
         _data(results.get("data") or {}, plan),
-        _curves(curves),
+        curves_section(curves),
         _scores(metrics),
         baseline_section(results.get("baseline") or {}),
         _every_case(rows),
@@ -167,46 +159,6 @@ def _data(data: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
         }
     )
     return f"<section><h2>Data</h2>{listed}</section>" if listed else ""
-
-
-def _curves(curves: Sequence[Mapping[str, Any]]) -> str:
-    def series(key: str, name: str, style: str, colour: int) -> list[figures.Line]:
-        pairs = [(as_float(row.get("step")), as_float(row.get(key))) for row in curves]
-        kept = np.array([pair for pair in pairs if None not in pair], np.float64).reshape(-1, 2)
-        return [figures.Line(name, kept[:, 0], kept[:, 1], style, colour)] if len(kept) else []
-
-    def smoothed(key: str, name: str) -> list[figures.Line]:
-        return [
-            curve
-            for raw in series(key, name, "faint", 1)
-            for curve in (raw, figures.smooth(raw, "smoothed"))
-        ]
-
-    charts = {
-        "Loss": smoothed("loss", "training"),
-        "Dice": smoothed("dice", "training patches")
-        + series("validation_dice", "validation", "dots", 2),
-        "Without labels": [
-            line
-            for number, (key, name) in enumerate(UNLABELLED.items(), start=1)
-            for line in series(key, name, "faint", number)[:1]
-            for line in (line, figures.smooth(line, name))
-        ],
-        "Reconstruction": smoothed("reconstruction", "training")
-        + series("validation_reconstruction", "validation", "dots", 2),
-        "Cycle, L1": smoothed("cycle_target", "target, there and back"),
-        "Error of made images": series("validation_mae", "validation", "dots", 2),
-        "Discriminator": smoothed("d_target", "of the target; 0.25 is guessing"),
-        "Learning rate": series("lr", "learning rate", "bold", 1),
-        "Patches per second": smoothed("patches_per_second", "training"),
-    }
-    drawn = "".join(figures.line_chart(lines, name) for name, lines in charts.items() if lines)
-    if not drawn:
-        return ""
-    return (
-        f'<section><h2>Learning curves</h2><div class="grid">{drawn}</div><p class="note">'
-        f"Smoothed: exponential moving average, span 1/{figures.SPANS} of the curve.</p></section>"
-    )
 
 
 def _scores(metrics: Mapping[str, Any]) -> str:

@@ -269,7 +269,13 @@ def test_survives_a_run_with_nothing_to_show(render):
         ([{"step": 1, "loss": math.nan}], []),
         ([{"step": 1, "loss": 0.5}], ["Loss"]),
         ([{"step": 1, "validation_dice": 0.5, "loss": None}], ["Dice"]),
-        ([{"step": i, "loss": 2.0, "dice": 0.1, "lr": 1e-3 / (i + 1)} for i in range(3)], None),
+        (
+            [
+                {"step": i, "loss": 2.0, "dice": 0.1, "learning_rate": 1e-3 / (i + 1)}
+                for i in range(3)
+            ],
+            None,
+        ),
     ],
 )
 def test_curves_show_what_is_there(render, curves, charts):
