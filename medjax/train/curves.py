@@ -8,14 +8,13 @@ import numpy as np
 from medjax.train import figures
 from medjax.train.page import as_float
 
-UNLABELLED = {  # what the paradigms of modes/semi.py learn from cases without labels
+UNLABELLED = {  # what the paradigms of modes/semi.py learn from cases without labels: two at most
     "consistency": "squared difference from the teacher",
     "cross": "cross-entropy against the other's decision",
     "strong": "Dice loss of strong views",
     "features": "Dice loss of torn features",
     "pseudo_dice_loss": "Dice loss of guessed labels",
     "pseudo_cross_entropy": "cross-entropy of guessed labels",
-    "sure": "share of voxels that teach",
 }
 
 
@@ -34,16 +33,17 @@ def curves_section(curves: Sequence[Mapping[str, Any]]) -> str:
             for curve in (raw, figures.smooth(raw, "smoothed"))
         ]
 
+    learned = [entry for entry in UNLABELLED.items() if any(entry[0] in row for row in curves)]
     charts = {
         "Loss": smoothed("loss", "training"),
         "Dice": smoothed("dice", "training patches")
         + series("validation_dice", "validation", "dots", 2),
         "Without labels": [
-            line
-            for number, (key, name) in enumerate(UNLABELLED.items(), start=1)
-            for line in series(key, name, "faint", number)[:1]
-            for line in (line, figures.smooth(line, name))
+            figures.smooth(raw, name)
+            for number, (key, name) in enumerate(learned)
+            for raw in series(key, name, "faint", 1 + number)
         ],
+        "Voxels that teach": smoothed("sure", "share of those without a label"),
         "Reconstruction": smoothed("reconstruction", "training")
         + series("validation_reconstruction", "validation", "dots", 2),
         "Cycle, L1": smoothed("cycle_target", "target, there and back"),

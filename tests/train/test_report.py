@@ -270,6 +270,10 @@ def test_survives_a_run_with_nothing_to_show(render):
         ([{"step": 1, "loss": 0.5}], ["Loss"]),
         ([{"step": 1, "validation_dice": 0.5, "loss": None}], ["Dice"]),
         (
+            [{"step": 1, "strong": 0.5, "features": 0.4, "sure": 0.9}],
+            ["Without labels", "Voxels that teach"],
+        ),
+        (
             [
                 {"step": i, "loss": 2.0, "dice": 0.1, "learning_rate": 1e-3 / (i + 1)}
                 for i in range(3)
