@@ -6,8 +6,8 @@ import pytest
 from medjax.data.augment import default, scanner
 from medjax.data.plan import Plan
 from medjax.errors import UserError
+from medjax.modes import build
 from medjax.modes.defaults import defaults
-from medjax.modes.experiment import build_augmentation
 
 KEY = jax.random.key(2)
 SHAPE, SPACING = (6, 9, 8), (2.0, 1.0, 1.0)
@@ -164,11 +164,11 @@ def test_the_config_switches_it_on():
         assumed={},
     )
     batch = make(2)
-    off, _ = build_augmentation(config, plan)
+    off, _ = build.augmentation(config, plan)
     assert len(jax.eval_shape(off.sample, KEY, batch)) == 2  # moves and intensities
     with config.unlocked():
         config.augment.scanner = 1.0
-    on, motion = build_augmentation(config, plan)
+    on, motion = build.augmentation(config, plan)
     assert motion is not None  # as without
     faults = jax.jit(lambda b: on.sample(KEY, b)[1]["fault"])(batch)
     assert bool((faults < NONE).all())
