@@ -90,9 +90,9 @@ def split(
 def read_split(path: Path, cases: Sequence[Case]) -> Split:
     """The split that a file names: JSON with lists of case ids by part; the split.json of a run is one.
 
-    Lists other than `train` may be left out; cases in none of them are not used. Errors name the file:
-    not such a file, an unknown or twice-named case, a patient on two sides, a case without a label
-    outside `unlabelled`.
+    Lists other than `train` and `test` may be left out; cases in none of them are not used. Errors name
+    the file: not such a file, an unknown or twice-named case, a patient on two sides, a case without a
+    label outside `unlabelled`, nobody who trains or is tested.
     """
     try:
         content = json.loads(path.read_text("utf-8"))
@@ -127,4 +127,6 @@ def read_split(path: Path, cases: Sequence[Case]) -> Split:
             raise UserError(
                 f"{path}: patient {shared[0]} is on two sides; keep all cases of a patient together"
             )
+    if not lists["test"]:
+        raise UserError(f"{path}: no case is tested; name some as test")
     return Split(**lists)

@@ -111,6 +111,7 @@ def test_a_split_of_ones_own(tmp_path):
     assert "two sides" in told(train=["p0_0"], test=["p0_1"])
     assert "two sides" in told(train=["p1_0"], unlabelled=["p0_0"], validation=["p0_1"])
     assert "no label" in told(train=["u"])
+    assert "no case is tested" in told(train=["p0_0"])
     assert "no case trains" in told(test=["p0_0"])
     assert "no split" in told(train=3)
     path.write_text("[]")
