@@ -73,7 +73,7 @@ def body(config: Config, segmenter: Segmenter, views: Views) -> Loss:
 
 
 def weights(config: Config) -> dict[str, float]:
-    """What each pair counts: the method's own, or `semi.weight` times as much."""
+    """What each pair counts: of labels WEIGHTS, without them the method's own times `semi.weight`."""
     return WEIGHTS | {
         name: config.semi.weight * weight for name, weight in METHODS[config.train.paradigm].items()
     }

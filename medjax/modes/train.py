@@ -245,6 +245,10 @@ def _check(config: Config) -> None:
         )
     if train.start_from and train.paradigm == "cyclegan":
         raise UserError(f"train.start_from: is for segmenters; unset it for {train.paradigm}")
+    if train.start_from and train.paradigm == "cps" and config.semi.baseline:
+        raise UserError(
+            "semi.baseline: one network cannot start from the two of train.start_from; set it to False"
+        )
     if not 0 <= config.synth.share <= 1:
         raise UserError(f"synth.share: {config.synth.share} is no share; give 0 to 1")
     if config.synth.share and train.paradigm == "cyclegan":

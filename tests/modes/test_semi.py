@@ -180,6 +180,10 @@ def test_masked_pre_training_starts_any_segmenter(train, tmp_path, capsys):
         ({"train.paradigm": "bcp", "plan.batch": 6}, "plan.batch: 6 patches"),
         ({"train.paradigm": "bcp", "semi.unlabelled": 2}, "semi.unlabelled"),
         ({"train.paradigm": "ua_mt", "semi.passes": 1}, "semi.passes"),
+        (
+            {"train.paradigm": "cps", "train.start_from": "x", "semi.baseline": True},
+            "semi.baseline",
+        ),
         ({"semi.ramp": 2.0}, "semi.ramp: 2.0 is no share"),
         ({"train.paradigm": "masked", "masked.share": 1.0}, "masked.share"),
         ({"data.split": "nowhere.json"}, "nowhere.json: no split"),
