@@ -49,6 +49,7 @@ def main(config: Config, workdir: Path) -> None:
     _check(runs)
     records = Path(chosen.results, chosen.name)
     waiting = [run for run in runs if not _recorded(config, run, records)]
+    experiment.start_jax()  # a look at a checkpoint already fixes the devices
     for number, run in enumerate(waiting, start=1):
         for stage, (its_config, folder) in enumerate(run.stages, start=1):
             last = stage == len(run.stages)

@@ -16,6 +16,7 @@ from medjax.errors import UserError
 from medjax.modes import claims, experiment, train
 from medjax.modes.claims import recipe, steps
 from medjax.modes.defaults import defaults
+from medjax.train import checkpoint
 
 CLAIMS = Path(__file__).parents[2] / "experiments" / "claims"
 RULES = """
@@ -248,6 +249,19 @@ def test_what_is_finished_is_not_run_again(claimed, place, monkeypatch):
     claims.main(make_config(place), place / "elsewhere")
     assert (place / "CLAIMS.md").read_bytes() == page
     assert not (place / "elsewhere").exists()
+
+
+def test_devices_are_chosen_before_a_checkpoint_is_looked_at(claimed, place, monkeypatch, tmp_path):
+    """Looking at one starts JAX; then a claim that was stopped inside a training could not go on."""
+    calls, look = [], checkpoint.newest
+    monkeypatch.setattr(experiment, "start_jax", lambda: calls.append("start"))
+    monkeypatch.setattr(checkpoint, "newest", lambda at: calls.append("look") or look(at))
+    monkeypatch.setattr(train, "fit", None)
+    config = make_config(place)
+    config.claim.results = str(tmp_path / "results")
+    claims.main(config, claimed[0])
+    assert calls[0] == "start"
+    assert "look" in calls
 
 
 def test_a_record_of_another_recipe_is_refused(claimed, place):
