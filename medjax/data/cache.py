@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
 from medjax.data.cases import IGNORE, Case
+from medjax.data.objects import instances
 from medjax.data.plan import Plan
-from medjax.data.prepare import load
+from medjax.data.prepare import load, prepare_labels
 from medjax.errors import UserError
 
 PLACES = 10_000  # foreground voxels remembered per class and case
@@ -26,13 +27,14 @@ class Cached:
     What is read stays in memory until the maps are dropped: hold one for a draw, not for a run.
 
     image: (d, h, w, c) float32; label: (d, h, w) class indices; places: by class index, (n, 3)
-    voxels.
+    voxels. instances: (d, h, w) numbers of the objects to be found (`data.objects`), where a plan has any.
     """
 
     id: str
     image: Float32[np.ndarray, "d h w c"]
     label: UInt8[np.ndarray, "d h w"]
     places: dict[int, Int32[np.ndarray, "_ 3"]]
+    instances: UInt8[np.ndarray, "d h w"] | None = None
 
 
 def places(
@@ -57,7 +59,10 @@ def key(case: Case, plan: Plan, spacing: Sequence[float]) -> str:
         facts = Path(path).stat()
         files.append([str(Path(path).resolve()), facts.st_size, facts.st_mtime_ns])
     depends = [VERSION, files, plan.spacing, plan.axes, plan.coarse_axis, plan.normalisation]
-    text = json.dumps([*depends, plan.convention, list(spacing)], sort_keys=True)
+    depends += [plan.convention, list(spacing)]
+    if plan.objects:
+        depends += [plan.objects, case.objects]
+    text = json.dumps(depends, sort_keys=True)
     return f"{case.id}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -81,10 +86,16 @@ def build(
     missing = [(case, path) for case, path in zip(cases, made, strict=True) if not path.is_dir()]
     for case, path in progress(missing) if missing else ():
         scan = load(case, plan.labels, len(plan.channels), spacing=spacing)
-        image, label, _ = plan.prepare(scan, case.id)
+        image, label, geometry = plan.prepare(scan, case.id)
         if label is None:
             label = np.full(image.shape[:3], IGNORE, np.uint8)
-        save_cached(Cached(case.id, image, label, places(label)), path)
+        found, numbers = places(label), None
+        if plan.objects:
+            own = instances(case, scan, plan.labels, plan.objects)
+            numbers = prepare_labels(own, geometry, label.shape)
+            if case.objects:  # they may lie in no class of the label map
+                found |= {IGNORE: places(np.where(numbers == 0, 0, 1).astype(np.uint8))[1]}
+        save_cached(Cached(case.id, image, label, found, numbers), path)
     return made
 
 
@@ -96,6 +107,8 @@ def save_cached(case: Cached, path: Path) -> None:
     try:
         np.save(temporary / "image.npy", case.image)
         np.save(temporary / "label.npy", case.label)
+        if case.instances is not None:
+            np.save(temporary / "instances.npy", case.instances)
         write_places(temporary, case.places)
         if not path.is_dir():
             temporary.rename(path)
@@ -118,8 +131,10 @@ def open_cached(path: Path) -> Cached:
             np.load(path / f"{name}.npy", mmap_mode="r") for name in ("image", "label", "places")
         )
         found = {c: rows[start:end] for c, start, end in np.load(path / "classes.npy").tolist()}
+        own = path / "instances.npy"
+        numbers = np.load(own, mmap_mode="r") if own.is_file() else None
     except (OSError, ValueError, EOFError) as error:
         raise UserError(
             f"{path}: not a readable cached case ({error}); remove it to rebuild"
         ) from error
-    return Cached(path.name.rsplit("-", 1)[0], image, label, found)
+    return Cached(path.name.rsplit("-", 1)[0], image, label, found, numbers)

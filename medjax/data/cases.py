@@ -1,8 +1,8 @@
 """What a data set is once its folder is read: cases, channels, a label convention, findings."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
@@ -220,6 +220,16 @@ def _slice_by_slice(
     return result
 
 
+class Object(NamedTuple):
+    """Something to be found in a scan: its centre in mm of the world (RAS+), its size in mm along the axes.
+
+    Sizes are whole lengths; a sphere has its diameter three times.
+    """
+
+    centre: tuple[float, float, float]
+    size: tuple[float, float, float]
+
+
 @dataclass(frozen=True)
 class Case:
     """One labelled (or unlabelled) image: the unit that is sampled and judged.
@@ -229,6 +239,7 @@ class Case:
         its channels on the last axis (4-D NIfTI of the decathlon, colour photographs).
     label: path of the reference label map; None where nobody drew one, or it is not to be used.
     target: index into the data set's `targets` (the diagnosis), where the layout gives one.
+    objects: what a list says is in it; None where it was not searched (a label map may tell).
     """
 
     id: str
@@ -236,6 +247,20 @@ class Case:
     images: tuple[str, ...]
     label: str | None
     target: int | None = None
+    objects: tuple[Object, ...] | None = None
+
+    def tells(self, tasks: Sequence[str]) -> bool:
+        """Whether something is known of it that one of the tasks (segmentation, ...) can learn."""
+        known = {
+            "segmentation": self.label is not None,
+            "classification": self.target is not None,
+            "detection": self.label is not None or self.objects is not None,
+        }
+        return any(known[task] for task in tasks)
+
+    def bare(self) -> "Case":
+        """Its images alone, as if nobody had said anything of them."""
+        return replace(self, label=None, target=None, objects=None)
 
 
 @dataclass(frozen=True)

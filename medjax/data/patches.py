@@ -7,8 +7,10 @@ from typing import Any
 
 import grain
 import numpy as np
+from jaxtyping import UInt8
 
 from medjax.data.cache import Cached, open_cached
+from medjax.data.cases import IGNORE
 from medjax.data.motion import Motion, Triple
 
 Batch = dict[str, Any]
@@ -43,14 +45,33 @@ def crop(
     It is written into `out`, an array of zeros, where that is given.
     """
     result = np.zeros((*shape, *array.shape[3:]), array.dtype) if out is None else out
+    source, goal = _overlap(array, start, shape)
+    result[goal] = array[source]
+    return result
+
+
+def crop_labels(
+    array: UInt8[np.ndarray, "d h w"], start: Sequence[int], shape: Sequence[int], out: np.ndarray
+) -> None:
+    """As `crop` into `out`; all of a window in which nothing is known is ignored, its padding too."""
+    source, goal = _overlap(array, start, shape)
+    inside = array[source]
+    unknown = inside.size and inside.flat[0] == IGNORE and (inside == IGNORE).all()
+    out[... if unknown else goal] = IGNORE if unknown else inside
+
+
+def _overlap(
+    array: np.ndarray, start: Sequence[int], shape: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where a window and the first three axes of an array meet, in the array and in the window."""
     source, goal = [], []
     for begin, size, limit in zip(start, shape, array.shape[:3], strict=True):
         low, high = min(max(begin, 0), limit), max(min(begin + size, limit), 0)
         source.append(slice(low, max(low, high)))
         goal.append(slice(low - begin, max(low, high) - begin))
-    if all(s.stop > s.start for s in source):
-        result[tuple(goal)] = array[tuple(source)]
-    return result
+    if any(side.start == side.stop for side in source):
+        return (slice(0, 0),) * 3, (slice(0, 0),) * 3
+    return tuple(source), tuple(goal)
 
 
 def draw(case: Cached, rng: np.random.Generator, *, patch: Triple, foreground: bool) -> Triple:
@@ -86,6 +107,7 @@ class Read:
     groups: tuple[tuple[int, ...], ...]
     synthetic: Callable[[int], Cached] | None
     share: float
+    targets: tuple[int, ...]
 
     def __call__(self, numbers: Sequence[int]) -> Batch:
         """The patches with their numbers, stacked; with a motion, `moves` and `wide` too."""
@@ -110,6 +132,8 @@ class Read:
                     _fill(batch["wide"], row, case, begin, wide)
         if self.motion is not None:
             batch["moves"] = np.stack(drawn)
+        if self.targets:
+            batch["target"] = np.array([self.targets[p] for p in positions], np.int32)
         return {
             **batch,
             "index": np.array(numbers, np.int32),
@@ -143,7 +167,10 @@ class Read:
 
         def arrays(shape: Triple) -> Batch:
             image = _aligned((count, *shape, case.image.shape[-1]), case.image.dtype)
-            return {"image": image, "label": _aligned((count, *shape), case.label.dtype)}
+            return {
+                "image": image,
+                **{name: _aligned((count, *shape), np.dtype(np.uint8)) for name in _maps(case)},
+            }
 
         wide = {} if self.motion is None else {"wide": arrays(self.motion.crop)}
         return {**arrays(self.patch), **wide}
@@ -151,7 +178,14 @@ class Read:
 
 def _fill(batch: Batch, row: int, case: Cached, begin: Sequence[int], shape: Triple) -> None:
     crop(case.image, begin, shape, batch["image"][row])
-    crop(case.label, begin, shape, batch["label"][row])
+    for name, array in _maps(case).items():
+        crop_labels(array, begin, shape, batch[name][row])
+
+
+def _maps(case: Cached) -> dict[str, UInt8[np.ndarray, "d h w"]]:
+    """What is known of each voxel."""
+    objects = {} if case.instances is None else {"instances": case.instances}
+    return {"label": case.label, **objects}
 
 
 def _aligned(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
@@ -174,6 +208,7 @@ def patches(
     groups: Sequence[Sequence[int]] = (),
     synthetic: Callable[[int], Cached] | None = None,
     share: float = 0.0,
+    targets: Sequence[int] = (),
 ) -> grain.MapDataset:
     """`steps` batches as a random-access data set: batch i is the same however it is reached.
 
@@ -185,11 +220,14 @@ def patches(
     fifths of nnU-Net's and need a quarter of the bytes. `groups` of positions in `folders` take turns from
     sample to sample (labelled and unlabelled cases, two domains); without them all cases are one group.
     A `share` of the samples at random, and all of an empty group, come from `synthetic` (see `data.fresh`),
-    by their numbers in the group; their case is one beyond the last folder.
+    by their numbers in the group; their case is one beyond the last folder. With `targets`, the class of each
+    folder, also target; where cases have them, also instances (`data.objects`).
     """
     held = round(batch * foreground)
     parts = tuple(tuple(group) for group in groups) or (tuple(range(len(folders))),)
-    read = Read(tuple(folders), patch, motion, batch, seed, held, parts, synthetic, share)
+    read = Read(
+        tuple(folders), patch, motion, batch, seed, held, parts, synthetic, share, tuple(targets)
+    )
     return grain.MapDataset.range(steps * batch).batch(batch, batch_fn=read)
 
 

@@ -34,7 +34,8 @@ class Plan:
     h and w follow from last to first; `axes[i]` is the RAS+ axis of network axis i. kernels,
     strides and widths are per stage, the first stride is 1. coarse_axis: the network axis along
     which nothing is interpolated. Memory in GiB: step_gb of a training step's features, case_gb of
-    the mean prepared case, largest_gb of the largest case as it is read.
+    the mean prepared case, largest_gb of the largest case as it is read. targets: the classes of cases;
+    objects: the class or region whose parts are to be found, or "".
     """
 
     dimensions: int
@@ -53,6 +54,8 @@ class Plan:
     case_gb: float
     largest_gb: float
     assumed: dict[str, Any]
+    targets: tuple[str, ...] = ()
+    objects: str = ""
 
     @property
     def labels(self) -> Convention:
@@ -240,6 +243,7 @@ def make_plan(
     batch: int = 0,
     patch: Sequence[int] = (),
     spacing: Sequence[float] = (),
+    objects: str = "",
     assumed: dict[str, Any] | None = None,
 ) -> Plan:
     """The plan by the rules of this file; what is given (network order, batch 0 = by rule) is kept.
@@ -299,4 +303,6 @@ def make_plan(
         case_gb=round(_mean_voxels(fingerprint, by_axis) * (4 * channels + 1) / 2**30, 6),
         largest_gb=round(fingerprint.native_gb, 6),
         assumed=dict(assumed or {}),
+        targets=dataset.targets,
+        objects=objects,
     )

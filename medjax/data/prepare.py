@@ -148,10 +148,16 @@ def prepare(
         except UserError as error:
             raise UserError(f"case {name}, channel {channel}: {error}") from error
         channels.append(resample_image(values, shape, coarse_axis=coarse_axis))
-    label = None
-    if scan.label is not None:
-        label = np.ascontiguousarray(scan.label[box].transpose(axes))
-        label = resample_labels(label, shape, coarse_axis=coarse_axis)
     grid = scan.image.shape[:3]
     geometry = Geometry((grid[0], grid[1], grid[2]), box, axes, coarse_axis, scan.orientation)
+    label = None if scan.label is None else prepare_labels(scan.label, geometry, shape)
     return np.stack(channels, axis=-1), label, geometry
+
+
+def prepare_labels(
+    labels: UInt8[np.ndarray, "x y z"], geometry: Geometry, shape: Sequence[int]
+) -> UInt8[np.ndarray, "d h w"]:
+    """A map of numbers on the RAS+ grid of a scan, on its grid of network arrays of that `shape`."""
+    inside = np.ascontiguousarray(labels[geometry.box].transpose(geometry.axes))
+    goal = (shape[0], shape[1], shape[2])
+    return resample_labels(inside, goal, coarse_axis=geometry.coarse_axis)

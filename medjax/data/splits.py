@@ -13,6 +13,7 @@ from medjax.data.cases import Case
 from medjax.errors import UserError
 
 PARTS = ("train", "validation", "test", "unlabelled")
+SEGMENTATION = ("segmentation",)
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,15 @@ def split(
     validation: float = 0.0,
     seed: int = 0,
     train_cases: int = 0,
+    tasks: Sequence[str] = SEGMENTATION,
 ) -> Split:
     """The fold's patients are the test set; of the others a fraction validates and the rest train.
 
-    Patients with a label are sorted by name, shuffled by `seed` and dealt to the folds in turn, so the
-    folds of one seed are disjoint, cover them all and differ by one patient at most. `validation` in
-    [0, 1) is a share of the patients outside the fold, at least one where it is positive; it never takes
-    the last of them. With `train_cases` no more than so many train with their labels, of as many
-    patients as can be. The others and all cases without a label are `unlabelled`, but for those of
+    Patients with a label (of one of `tasks`) are sorted by name, shuffled by `seed` and dealt to the folds
+    in turn, so the folds of one seed are disjoint, cover them all and differ by one patient at most.
+    `validation` in [0, 1) is a share of the patients outside the fold, at least one where it is positive;
+    it never takes the last of them. With `train_cases` no more than so many train with their labels, of as
+    many patients as can be. The others and all cases without a label are `unlabelled`, but for those of
     patients who validate or are tested.
 
     Errors: fewer patients than folds, a fold that does not exist, an impossible fraction or number.
@@ -61,7 +63,7 @@ def split(
         raise UserError(f"data.validation: {validation} is no fraction; give at least 0, below 1")
     if train_cases < 0:
         raise UserError(f"data.train_cases: {train_cases}: give a number of cases, or 0 for all")
-    labelled = [case for case in cases if case.label is not None]
+    labelled = [case for case in cases if case.tells(tasks)]
     patients = sorted({case.patient for case in labelled})
     if folds < 2 or len(patients) < folds:
         raise UserError(
@@ -87,7 +89,7 @@ def split(
     return Split(train, ids(held), ids(test), tuple(sorted(free - set(train))))
 
 
-def read_split(path: Path, cases: Sequence[Case]) -> Split:
+def read_split(path: Path, cases: Sequence[Case], tasks: Sequence[str] = SEGMENTATION) -> Split:
     """The split that a file names: JSON with lists of case ids by part; the split.json of a run is one.
 
     Lists other than `train` and `test` may be left out; cases in none of them are not used. Errors name
@@ -112,7 +114,7 @@ def read_split(path: Path, cases: Sequence[Case]) -> Split:
     twice = sorted({name for name in named if named.count(name) > 1})
     if twice:
         raise UserError(f"{path}: names {', '.join(twice[:5])} twice; keep each once")
-    bare = [n for part in PARTS[:3] for n in lists[part] if by_id[n].label is None]
+    bare = [n for part in PARTS[:3] for n in lists[part] if not by_id[n].tells(tasks)]
     if bare:
         raise UserError(f"{path}: {', '.join(bare[:5])} has no label; move it to unlabelled")
     if not lists["train"]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float32, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 
 from medjax.data.cases import Convention
 from medjax.data.prepare import Geometry
@@ -59,6 +59,21 @@ def restore_labels(
         mask = labels == k
         labels[mask & ~largest_component(mask)] = 0
     return labels
+
+
+def restore_boxes(
+    centre: Float[np.ndarray, "n 3"],
+    extent: Float[np.ndarray, "n 3"],
+    shape: tuple[int, int, int],
+    geometry: Geometry,
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
+    """Centres and extents in voxels of network arrays of that `shape`, in those of the scan's RAS+ grid."""
+    sides = [geometry.box[axis] for axis in geometry.axes]
+    scale = np.array([side.stop - side.start for side in sides]) / np.array(shape)
+    place, size = np.empty(centre.shape), np.empty(extent.shape)
+    place[:, geometry.axes] = (centre + 0.5) * scale - 0.5 + [side.start for side in sides]
+    size[:, geometry.axes] = extent * scale
+    return place, size
 
 
 def _slabs(

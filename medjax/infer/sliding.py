@@ -44,11 +44,7 @@ def sliding_window(
     if tiles < 1:
         raise ValueError(f"tiles {tiles}: at least one is needed")
     shape = _triple(image.shape)
-    pads = [
-        (max(p - n, 0) // 2, (max(p - n, 0) + 1) // 2) for p, n in zip(size, shape, strict=True)
-    ]
-    before = _triple([pad[0] for pad in pads])
-    padded = np.pad(image, [*pads, (0, 0)]) if np.any(pads) else image  # np.pad always copies
+    padded, before = pad(image, size)
 
     importance = gaussian_importance(size)[..., None]
     weight = np.zeros((*padded.shape[:3], 1), np.float32)
@@ -63,6 +59,18 @@ def sliding_window(
         weight[_box(start, size)] += importance
     total /= weight
     return np.ascontiguousarray(total[_box(before, shape)])
+
+
+def pad(
+    image: Float32[np.ndarray, "d h w c"], patch: Sequence[int]
+) -> tuple[Float32[np.ndarray, "d2 h2 w2 c"], Triple]:
+    """The image in zeros, evenly on both sides, to hold a patch at least; and what stands before it."""
+    pads = [
+        (max(p - n, 0) // 2, (max(p - n, 0) + 1) // 2)
+        for p, n in zip(patch, image.shape[:3], strict=True)
+    ]
+    padded = np.pad(image, [*pads, (0, 0)]) if np.any(pads) else image  # np.pad always copies
+    return padded, _triple([pad[0] for pad in pads])
 
 
 def _outputs(

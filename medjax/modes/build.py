@@ -11,12 +11,14 @@ import optax
 from medjax.data.augment import Augmentation, Motion, default, spatial
 from medjax.data.plan import Plan
 from medjax.errors import UserError
+from medjax.losses import weighting
 from medjax.modes.defaults import Config
 from medjax.nn.twin import Twin
 from medjax.nn.unet import UNet
-from medjax.train import optim, step
+from medjax.train import optim, step, weigh
 from medjax.train.state import State, create
 from medjax.train.step import Loss
+from medjax.train.tasks import HEADS, TERMS
 
 
 def dtype(config: Config) -> Any:
@@ -35,18 +37,51 @@ def model(config: Config, plan: Plan) -> UNet | Twin:
 
     Errors name the key.
     """
-    outputs = plan.channels if config.train.paradigm == "masked" else plan.groups
     make = partial(
         UNet,
-        heads={"seg": len(outputs)},
+        heads=heads(config, plan),
         widths=plan.widths,
         kernels=plan.kernels,
         strides=plan.strides,
         dtype=dtype(config),
         axis=step.AXIS,
+        detection_level=config.tasks.detection_level,
         **config.model,
     )
     return Twin(make) if config.train.paradigm == "cps" else make()
+
+
+def heads(config: Config, plan: Plan) -> dict[str, int]:
+    """The heads of the network and their outputs."""
+    if config.train.paradigm == "masked":
+        return {"seg": len(plan.channels)}
+    sizes = {
+        "segmentation": len(plan.groups),
+        "classification": len(plan.targets),
+        "detection": 1,
+    }
+    return {HEADS[task]: sizes[task] for task in TERMS if task in config.tasks.learn}
+
+
+def shown(config: Config) -> tuple[str, ...]:
+    """The means beside the progress bar: one of each task."""
+    told = {"segmentation": "dice", "classification": "accuracy", "detection": "heatmap_loss"}
+    return tuple(told[task] for task in TERMS if task in config.tasks.learn)
+
+
+def rule(config: Config) -> weighting.Rule | None:
+    """How the tasks are weighed while training; None where their weights stay. Errors: an unknown rule."""
+    name, tasks = config.tasks.rule, len(config.tasks.learn)
+    rules = {
+        "static": lambda: None,
+        "uncertainty": lambda: weighting.uncertainty([1.0] * tasks),
+        "famo": lambda: weighting.famo(tasks),
+        "dwa": lambda: weighting.dwa(tasks, period=config.tasks.period),
+        "gradnorm": lambda: weighting.gradnorm(tasks),
+    }
+    if name not in rules:
+        raise UserError(f"tasks.rule: {name!r} is unknown; choose one of {', '.join(rules)}")
+    return rules[name]()
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:
@@ -99,11 +134,41 @@ def flips(config: Config, plan: Plan) -> Augmentation:
 def train_step(
     config: Config, loss: Loss, weights: Mapping[str, float], *, ema: bool
 ) -> Callable[..., Any]:
-    """The step of a loss body with the config's update, for one replica."""
+    """The step of a loss body of one objective with the config's update, for one replica."""
+    gradients = step.differentiate(loss, weights, accumulate=config.train.accumulate)
+    return step.make_step(gradients, optimizer(config), rate(config), *_averages(ema))
+
+
+def tasks_step(config: Config, loss: Loss, terms: weigh.Terms, *, ema: bool) -> Callable[..., Any]:
+    """The step of a loss body of several tasks, of which each pair has its weight in `terms`.
+
+    A task's loss counts by `tasks.scale`, as if it were measured so, and by its weight.
+    """
+    tasks, learned = config.tasks, rule(config)
+    scaled = {
+        task: {pair: tasks.scale[task] * weight for pair, weight in own.items()}
+        for task, own in terms.items()
+        if task in tasks.learn
+    }
+    if learned is None:
+        flat = {
+            pair: tasks.weights[task] * weight
+            for task, own in scaled.items()
+            for pair, weight in own.items()
+        }
+        return train_step(config, loss, flat, ema=ema)
+    gradients, after = weigh.weigh(loss, scaled, learned)
+    return step.make_step(gradients, optimizer(config), rate(config), *_averages(ema), after)
+
+
+def rate(config: Config) -> optim.Rate:
+    """The learning rate over the run."""
     chosen = config.train
-    gradients = step.differentiate(loss, weights, accumulate=chosen.accumulate)
-    rate = optim.schedule(chosen.schedule, peak=chosen.learning_rate, warmup=chosen.warmup)
-    return step.make_step(gradients, optimizer(config), rate, step.average if ema else None)
+    return optim.schedule(chosen.schedule, peak=chosen.learning_rate, warmup=chosen.warmup)
+
+
+def _averages(ema: bool) -> tuple[step.After, ...]:
+    return (step.average,) if ema else ()
 
 
 def start(
@@ -111,4 +176,10 @@ def start(
 ) -> State:
     """The state before the first step, with `trained` weights where they are given."""
     first = params(network, plan, config.seed) if trained is None else trained
-    return create(first, optimizer(config), horizon=config.train.steps, ema=ema)
+    made = create(first, optimizer(config), horizon=config.train.steps, ema=ema)
+    learned = rule(config)
+    if learned is None:
+        return made
+    return made.replace(
+        extra={**made.extra, "tasks": weigh.start(learned, len(config.tasks.learn))}
+    )

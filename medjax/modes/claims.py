@@ -16,7 +16,7 @@ from medjax.train import checkpoint, claims, results
 from medjax.train.evaluate import read_rows
 
 console = progress.console
-KEPT = ("dice", "hd95")  # scores that a record holds
+KEPT = ("dice", "hd95", "accuracy", "brier")  # scores that a record holds, of those there are
 BEFORE = "claim.before"  # in a stage: the key that gets the work folder of the stage before
 
 
@@ -186,7 +186,7 @@ def record(config: Config, run: Run, workdir: Path) -> claims.Record:
     last = results.read_json(run.stages[-1][1] / "results.json")
     scores: dict[str, dict[str, dict[str, float | None]]] = {}
     for row in read_rows(run.stages[-1][1] / "metrics.csv"):
-        for metric in KEPT:
+        for metric in row.keys() & set(KEPT):
             by_case = scores.setdefault(row["class"], {}).setdefault(metric, {})
             by_case[row["case"]] = row[metric]
     stages = [

@@ -62,6 +62,15 @@ def defaults(name: str) -> Config:
     model.deep_supervision = False
     model.dropout = 0.0  # of whole channels of the bottleneck
 
+    config.tasks = tasks = ConfigDict()
+    tasks.learn = ("segmentation",)  # also classification (of cases), detection (of objects)
+    tasks.objects = ""  # detection: the class or region whose parts are the objects
+    tasks.detection_level = 1  # of the decoder that detection reads: 0 is the grid of the patch
+    tasks.rule = "static"  # uncertainty, famo, dwa, gradnorm: weights of tasks that are learned
+    tasks.weights = {"segmentation": 1.0, "classification": 1.0, "detection": 1.0}  # static
+    tasks.scale = {"segmentation": 1.0, "classification": 1.0, "detection": 1.0}  # of the losses
+    tasks.period = 50  # dwa: steps whose mean loss is compared with that of as many before
+
     config.augment = augment = ConfigDict()
     augment.strength = 1.0  # factor of all probabilities; 0 = flips alone
     augment.flips = True

@@ -11,14 +11,15 @@ from medjax.data.identity import join_duplicates
 from medjax.data.layouts import open_dataset
 from medjax.data.splits import Split
 from medjax.errors import UserError
-from medjax.infer.predictor import attention
+from medjax.infer.predictor import Predictor, attention
+from medjax.metrics.statistics import aggregate
 from medjax.modes import cyclegan, experiment, masked
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
-from medjax.modes.trained import build_predictor, frame, load_weights
-from medjax.train import results
+from medjax.modes.trained import build_finder, build_predictor, frame, load_weights
+from medjax.train import findings, results
 from medjax.train.baseline import compare
-from medjax.train.evaluate import choose_largest, judge, read_rows, summary, write_rows
+from medjax.train.evaluate import Row, choose_largest, judge, read_rows, summary, write_rows
 from medjax.train.report import write_report
 from medjax.train.showcase import showcase
 from medjax.train.writers import read_rows as read_curves
@@ -70,47 +71,59 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
     out = run.workdir / f"eval-{outside.dataset.name}" if outside else run.workdir
     begin = time.perf_counter()
     model, params, facts = load_weights(config, plan, run.workdir)
-    predictor = build_predictor(config, plan, model, params)
-    if config.eval.largest_component:
-        kept = choose_largest(
-            run.cases(run.split.validation),
+    rows: list[Row] = []
+    content: dict[str, Any] = {"prediction": {"checkpoint": config.eval.checkpoint}}
+    predictor = None
+    if "segmentation" in config.tasks.learn:
+        predictor = chosen_predictor(run, model, params)
+        rows = judge(
+            judged.cases(judged.split.test),
             predictor,
-            spacing=run.spacing,
-            progress=progress.bar("predicting validation cases"),
+            out / "predictions",
+            spacing=() if outside else run.spacing,
+            tolerance=config.eval.tolerance,
+            convention=judged.dataset.convention,
+            progress=progress.bar("predicting test cases"),
         )
-        predictor = replace(predictor, keep_largest=kept)
-    spacing = () if outside else run.spacing
-    rows = judge(
-        judged.cases(judged.split.test),
-        predictor,
-        out / "predictions",
-        spacing=spacing,
-        tolerance=config.eval.tolerance,
-        convention=judged.dataset.convention,
-        progress=progress.bar("predicting test cases"),
-    )
+        content["prediction"] |= {
+            "mirror_axes": predictor.mirror_axes,
+            "keep_largest": [plan.names[k - plan.exclusive] for k in predictor.keep_largest],
+        }
+    metrics = summary(rows, plan.names) if predictor else {}
+    tables: list[str] = []
+    if set(config.tasks.learn) - {"segmentation"}:
+        said = findings.judge_findings(
+            judged.cases(judged.split.test),
+            build_finder(config, plan, model, params),
+            judged.dataset.targets,
+            spacing=() if outside else run.spacing,
+            convention=judged.dataset.convention,
+            progress=progress.bar("looking at test cases"),
+        )
+        content |= findings.content(said, plan.targets)
+        tables = findings.write_findings(out, said, plan.targets)
+        more = findings.rows(said)
+        metrics |= {findings.CLASSIFICATION: aggregate(more)} if more else {}
+        rows = [*rows, *more]
     write_rows(out / "metrics.csv", rows)
-    metrics = summary(rows, plan.names)
-    content = frame(judged, stored, facts, metrics, time.perf_counter() - begin)
-    content["prediction"] = {
-        "checkpoint": config.eval.checkpoint,
-        "mirror_axes": predictor.mirror_axes,
-        "keep_largest": [plan.names[k - plan.exclusive] for k in predictor.keep_largest],
-    }
+    seconds = time.perf_counter() - begin
+    content = {**frame(judged, stored, facts, metrics, seconds), **content}
     beside = run.workdir / BASELINE / "metrics.csv"
     if beside.is_file() and not outside:
         content["baseline"] = compare(rows, read_rows(beside), plan.names)
     results.write_json(out / "results.json", content)
-    shown = list(
+    shown = (
         showcase(
             {case.id: case for case in judged.dataset.cases},
-            rows,
+            [row for row in rows if row["class"] in plan.names],
             predictor,
             attention(model, params, plan),
             out / "predictions",
-            spacing=spacing,
+            spacing=() if outside else run.spacing,
             convention=judged.dataset.convention,
         )
+        if predictor
+        else ()
     )
     write_report(
         out / "report.html",
@@ -119,14 +132,52 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
         plan=json.loads((run.workdir / "plan.json").read_text("utf-8")),
         curves=read_curves(run.workdir / "metrics.jsonl"),
         rows=rows,
-        cases=shown,
+        cases=list(shown),
         classes=plan.labels.classes,
     )
+    announce(content)
+    made = ("predictions",) if predictor else ()
+    for name in (*made, "metrics.csv", *tables, "results.json", "report.html"):
+        console.print(f"made {out / name}")
+    console.print(f"made {run.workdir / 'checkpoints'}")
+
+
+def chosen_predictor(run: Experiment, model: Any, params: Any) -> Predictor:
+    """The model as a function of scans, with the largest parts kept that the validation cases say."""
+    predictor = build_predictor(run.config, run.plan, model, params)
+    if not run.config.eval.largest_component:
+        return predictor
+    kept = choose_largest(
+        run.cases(run.split.validation),
+        predictor,
+        spacing=run.spacing,
+        progress=progress.bar("predicting validation cases"),
+    )
+    return replace(predictor, keep_largest=kept)
+
+
+def announce(content: dict[str, Any]) -> None:
+    """The figures of results.json in a line each."""
     for name, scores in content["metrics"].items():
-        dice = scores["dice"]
+        if "dice" in scores:
+            dice = scores["dice"]
+            console.print(
+                f"{name}: Dice {dice['mean']:.4f} [{dice['low']:.4f}, {dice['high']:.4f}] "
+                f"over {dice['n']} cases, HD95 {scores['hd95']['mean']:.2f} mm"
+            )
+    if "classification" in content:
+        found = content["classification"]
+        right = found["accuracy"]
         console.print(
-            f"{name}: Dice {dice['mean']:.4f} [{dice['low']:.4f}, {dice['high']:.4f}] "
-            f"over {dice['n']} cases, HD95 {scores['hd95']['mean']:.2f} mm"
+            f"classification: accuracy {right['mean']:.4f} [{right['low']:.4f}, {right['high']:.4f}] over "
+            f"{right['n']} cases, AUC {found['auc']:.4f}, Brier score {found['brier']['mean']:.4f}"
+        )
+    if "detection" in content:
+        found = content["detection"]
+        cpm = found["cpm"]
+        console.print(
+            f"detection: CPM {cpm['mean']:.4f} [{cpm['low']:.4f}, {cpm['high']:.4f}], average precision "
+            f"{found['average_precision']:.4f}; {found['objects']} objects in {found['scans']} scans"
         )
     for name, compared in content.get("baseline", {}).items():
         gain = compared["dice"]
@@ -134,6 +185,3 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
             f"{name}: Dice {gain['gain']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] against the "
             f"labelled cases alone ({gain['baseline']:.4f})"
         )
-    for made in ("predictions", "metrics.csv", "results.json", "report.html"):
-        console.print(f"made {out / made}")
-    console.print(f"made {run.workdir / 'checkpoints'}")

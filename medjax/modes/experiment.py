@@ -17,6 +17,7 @@ from medjax.data.plan import Plan, make_plan, read_plan
 from medjax.data.splits import Split, read_split, split
 from medjax.errors import UserError
 from medjax.io.files import RASTER
+from medjax.losses.classification import UNKNOWN
 from medjax.modes import synthetic
 from medjax.modes.defaults import Config, defaults
 from medjax.modes.folders import user_cache
@@ -43,7 +44,13 @@ class Experiment:
         """The cases of one part of the split, in its order, on demand as if nobody had labelled them."""
         by_id = {case.id: case for case in self.dataset.cases}
         found = [by_id[i] for i in ids]
-        return found if labels else [replace(case, label=None) for case in found]
+        return found if labels else [case.bare() for case in found]
+
+    def targets(self, cases: Sequence[Case]) -> list[int]:
+        """The class of each case, -1 where nobody said; nothing where no classes are learned."""
+        if "classification" not in self.config.tasks.learn:
+            return []
+        return [UNKNOWN if case.target is None else case.target for case in cases]
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -167,11 +174,29 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def check_tasks(config: Config, dataset: Dataset) -> None:
+    """Whether the data set can teach what is to be learned. Errors name the key."""
+    tasks = config.tasks
+    if "classification" in tasks.learn and len(dataset.targets) < 2:
+        raise UserError(
+            "tasks.learn: classification needs cases of two classes or more; name them in a targets.csv "
+            "(case,target) in the folder of the data set"
+        )
+    if "detection" in tasks.learn:
+        known = (*dataset.convention.classes[1:], *(r.name for r in dataset.convention.regions))
+        listed = any(case.objects is not None for case in dataset.cases)
+        if tasks.objects not in known and not (listed and tasks.objects):
+            raise UserError(
+                f"tasks.objects: {tasks.objects!r} is no class or region of this data set; choose one of "
+                f"{', '.join(known)}, or list the objects in an objects.csv in its folder"
+            )
+
+
 def parted(config: Config, cases: Sequence[Case]) -> Split:
     """Who trains, validates and is tested: as the file `data.split` says, or dealt out by the seed."""
     data = config.data
     if data.split:
-        return read_split(Path(data.split), cases)
+        return read_split(Path(data.split), cases, config.tasks.learn)
     return split(
         cases,
         folds=data.folds,
@@ -179,6 +204,7 @@ def parted(config: Config, cases: Sequence[Case]) -> Split:
         validation=data.validation,
         seed=config.seed,
         train_cases=data.train_cases,
+        tasks=config.tasks.learn,
     )
 
 
@@ -191,6 +217,7 @@ def prepare_experiment(config: Config, workdir: Path) -> Experiment:
         console.print(
             f"... {len(dataset.findings) - 10} more findings; see them with --mode verify"
         )
+    check_tasks(config, dataset)
     parts = parted(config, dataset.cases)
     split_path = workdir / "split.json"
     if split_path.is_file():
@@ -221,6 +248,7 @@ def prepare_experiment(config: Config, workdir: Path) -> Experiment:
         batch=config.plan.batch,
         patch=tuple(config.plan.patch),
         spacing=tuple(config.plan.spacing),
+        objects=config.tasks.objects if "detection" in config.tasks.learn else "",
         assumed=assumptions(config, dataset),
     )
     plan.write(plan_path)

@@ -13,12 +13,14 @@ from medjax.train.bcp import copy_paste
 from medjax.train.cps import cross_pseudo_supervision
 from medjax.train.mean_teacher import mean_teacher
 from medjax.train.step import Loss
-from medjax.train.supervised import WEIGHTS, Segmenter
+from medjax.train.supervised import Segmenter
+from medjax.train.tasks import TERMS
 from medjax.train.unimatch import unimatch
 from medjax.train.validate import validator
 from medjax.train.views import Views
+from medjax.train.weigh import Terms
 
-# What each learns without labels, and how much it counts beside WEIGHTS.
+# What each learns without labels, and how much it counts beside TERMS.
 METHODS: dict[str, dict[str, float]] = {
     "mean_teacher": {"consistency": 1.0},
     "ua_mt": {"consistency": 1.0},
@@ -40,7 +42,7 @@ def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -
     views = Views(strong, weak, turn, config.semi.noise)
     loss = body(config, segmenter, views)
     return Paradigm(
-        step=build.train_step(config, loss, weights(config), ema=True),
+        step=build.tasks_step(config, loss, terms(config), ema=True),
         start=build.start(config, plan, model, trained, ema=True),
         validate=validator(
             model,
@@ -48,9 +50,10 @@ def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -
             plan,
             batches=chosen.validation_batches,
             seed=config.seed,
+            targets=run.targets(run.cases(run.split.validation)),
         ),
         motion=motion,
-        shown=("dice", *METHODS[chosen.paradigm]),
+        shown=(*build.shown(config), *METHODS[chosen.paradigm]),
         groups=groups(run, turn),
     )
 
@@ -72,11 +75,11 @@ def body(config: Config, segmenter: Segmenter, views: Views) -> Loss:
     return mean_teacher(segmenter, views, ramp=own.ramp, passes=passes)
 
 
-def weights(config: Config) -> dict[str, float]:
-    """What each pair counts: of labels WEIGHTS, without them the method's own times `semi.weight`."""
-    return WEIGHTS | {
-        name: config.semi.weight * weight for name, weight in METHODS[config.train.paradigm].items()
-    }
+def terms(config: Config) -> Terms:
+    """What each pair counts in its task; the method's own, times `semi.weight`, belong to segmentation."""
+    own = METHODS[config.train.paradigm]
+    without = {name: config.semi.weight * weight for name, weight in own.items()}
+    return {**TERMS, "segmentation": TERMS["segmentation"] | without}
 
 
 def groups(run: Experiment, turn: Sequence[bool]) -> Sequence[Sequence[int]]:

@@ -7,7 +7,8 @@ from typing import Any
 from medjax.modes import build
 from medjax.modes.experiment import Experiment
 from medjax.modes.paradigm import Paradigm
-from medjax.train.supervised import WEIGHTS, Segmenter, supervised
+from medjax.train.supervised import Segmenter, supervised
+from medjax.train.tasks import TERMS
 from medjax.train.validate import validator
 
 
@@ -19,7 +20,7 @@ def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -
     segmenter = Segmenter(model, plan.groups, plan.exclusive, chosen.batch_dice)
     loss = supervised(segmenter, augment)
     return Paradigm(
-        step=build.train_step(config, loss, WEIGHTS, ema=chosen.ema),
+        step=build.tasks_step(config, loss, TERMS, ema=chosen.ema),
         start=build.start(config, plan, model, trained, ema=chosen.ema),
         validate=validator(
             model,
@@ -27,7 +28,8 @@ def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -
             plan,
             batches=chosen.validation_batches,
             seed=config.seed,
+            targets=run.targets(run.cases(run.split.validation)),
         ),
         motion=motion,
-        shown=("dice",),
+        shown=build.shown(config),
     )

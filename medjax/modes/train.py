@@ -16,6 +16,7 @@ from medjax.data.patches import iterate, patches
 from medjax.data.plan import Plan, read_plan
 from medjax.errors import UserError
 from medjax.modes import build, cyclegan, experiment, masked, semi, supervised, synthetic
+from medjax.modes.checks import check
 from medjax.modes.defaults import Config
 from medjax.modes.eval import BASELINE, evaluate
 from medjax.modes.experiment import Experiment
@@ -32,7 +33,7 @@ PARADIGMS = {
     "masked": masked.training,
     "cyclegan": cyclegan.training,
 }
-HEAD = ("outputs", "model.deep_supervision")  # what decides the head alone
+HEAD = ("outputs", "tasks.detection_level", "model.deep_supervision")  # decide the heads alone
 RUNTIME_GB = 2.2  # Python, JAX, compiler and allocator: peaks of 1.7 to 2.7 GB were measured
 
 
@@ -55,7 +56,7 @@ def main(config: Config, workdir: Path) -> None:
 def train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
     """All of `main` but the evaluation: no test case is read."""
     experiment.start_jax()
-    _check(config)
+    check(config, tuple(PARADIGMS))
     stored = experiment.claim(config, workdir)
     run = experiment.prepare_experiment(config, workdir)
     _announce(run)
@@ -112,7 +113,8 @@ def trained_weights(run: Experiment) -> Any:
     console.print(f"starting from {folder} at its step {facts['step']}")
     if trunk:
         new = build.params(build.model(config, plan), plan, config.seed)
-        params = {name: new[name] if name.startswith("seg") else params[name] for name in new}
+        kept = {name for name in params if not name.startswith("seg")}
+        params = {name: (params if name in kept else new)[name] for name in new}
     return params
 
 
@@ -122,7 +124,8 @@ def _network(config: Config, plan: Plan) -> dict[str, Any]:
     return {
         "train.paradigm": paradigm if paradigm in ("cyclegan", "cps") else "one segmenter",
         "channels": plan.channels,
-        "outputs": len(plan.groups),
+        "outputs": build.heads(config, plan),
+        "tasks.detection_level": config.tasks.detection_level,
         "widths": plan.widths,
         "kernels": plan.kernels,
         "strides": plan.strides,
@@ -150,6 +153,8 @@ def fit(
         patients = synthetic.beside(config, plan, run.split.train, restyle(run))
 
     seen = [*folders["train"], *folders.get("unlabelled", [])]
+    bare = run.cases(run.split.unlabelled, labels=False) if "unlabelled" in folders else []
+    learned = [*run.cases(run.split.train), *bare]
 
     def batches(steps: int, first: int) -> Iterator[dict[str, np.ndarray]]:
         drawn = patches(
@@ -163,6 +168,7 @@ def fit(
             groups=paradigm.groups,
             synthetic=patients,
             share=config.synth.share,
+            targets=run.targets(learned),
         )
         return iterate(drawn, start=first, workers=chosen.workers)
 
@@ -234,39 +240,6 @@ def _check_parts(accumulate: int, patches: int, rows: int) -> None:
             f"train.accumulate: {accumulate} parts of {patches} patches per device, {rows} at a time; "
             "give a divisor of them"
         )
-
-
-def _check(config: Config) -> None:
-    """What can be wrong in a config before any data is read."""
-    train = config.train
-    if train.paradigm not in PARADIGMS:
-        raise UserError(
-            f"train.paradigm: {train.paradigm!r} is unknown; choose one of {', '.join(PARADIGMS)}"
-        )
-    if train.start_from and train.paradigm == "cyclegan":
-        raise UserError(f"train.start_from: is for segmenters; unset it for {train.paradigm}")
-    if train.start_from and train.paradigm == "cps" and config.semi.baseline:
-        raise UserError(
-            "semi.baseline: one network cannot start from the two of train.start_from; set it to False"
-        )
-    if not 0 <= config.synth.share <= 1:
-        raise UserError(f"synth.share: {config.synth.share} is no share; give 0 to 1")
-    if config.synth.share and train.paradigm == "cyclegan":
-        raise UserError("synth.share: is for segmenters; set cyclegan.simulated for a CycleGAN")
-    if train.paradigm == "masked" and config.model.deep_supervision:
-        raise UserError("model.deep_supervision: is of segmenters; unset it for masked")
-    if config.synth.translate and not config.synth.share:
-        raise UserError("synth.translate: changes the patients of synth.share, which is 0; set it")
-    if train.minutes <= 0 and train.steps < 1:
-        raise UserError("train.steps: a run needs at least one step, or train.minutes")
-    if train.batch_dice and train.accumulate > 1:
-        raise UserError(
-            "train.batch_dice: pools the whole batch, which train.accumulate splits; use one of them"
-        )
-    if not 0 <= train.foreground <= 1:
-        raise UserError(f"train.foreground: {train.foreground} is no share; give 0 to 1")
-    if train.validations < 1:
-        raise UserError("train.validations: at least one, for the checkpoint at the end")
 
 
 def _announce(run: Experiment) -> None:

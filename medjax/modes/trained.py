@@ -8,6 +8,7 @@ import jax
 
 from medjax.data.plan import Plan
 from medjax.errors import UserError
+from medjax.infer.findings import Finder, looker
 from medjax.infer.predictor import Predictor, forward
 from medjax.modes import build, experiment
 from medjax.modes.defaults import Config
@@ -54,9 +55,7 @@ def load_weights(
 ) -> tuple[UNet | Twin, Any, dict[str, Any]]:
     """Model, weights and facts of a segmenter's checkpoint. Errors: none there, or of another model."""
     model = build.model(config, plan)
-    rule = build.optimizer(config)
-    params = build.params(model, plan, config.seed)
-    like = state.create(params, rule, horizon=0, ema=config.train.ema)
+    like = build.start(config, plan, model, ema=config.train.ema)
     found, facts = restored(config, workdir, like)
     return model, state.weights(found), facts
 
@@ -76,6 +75,17 @@ def build_predictor(config: Config, plan: Plan, model: UNet | Twin, params: Any)
         plan=plan,
         overlap=config.eval.overlap,
         tiles=tiles,
+        mirror_axes=mirror_axes(config, plan),
+    )
+
+
+def build_finder(config: Config, plan: Plan, model: UNet | Twin, params: Any) -> Finder:
+    """The trained model as a function from scans to classes and objects."""
+    return Finder(
+        look=looker(model, params),
+        plan=plan,
+        overlap=config.eval.overlap,
+        tiles=config.eval.tiles or 2,
         mirror_axes=mirror_axes(config, plan),
     )
 

@@ -34,10 +34,13 @@ class Boxes(NamedTuple):
 
 
 def instance_boxes(instances: Integer[Array, "d h w"], most: int) -> Boxes:
-    """The boxes around the instances 1 to `most` of a volume; score 1 for those that are there.
+    """The boxes around the `most` largest of the instances 1 to 254 of a volume, the largest first.
 
-    Where a patch cuts an instance, the box is around the part that is seen.
+    The score is 1 for those that are there; 0 is no instance, 255 unknown. Where a patch cuts an instance,
+    the box is around the part that is seen.
     """
+    sizes = jnp.bincount(instances.ravel(), length=256).at[jnp.array([0, 255])].set(0)
+    _, numbers = lax.top_k(sizes, most)
 
     def box(number: Array) -> tuple[Array, Array, Array]:
         mask = instances == number
@@ -46,10 +49,10 @@ def instance_boxes(instances: Integer[Array, "d h w"], most: int) -> Boxes:
             seen = mask.any(axis=tuple(a for a in range(3) if a != axis))
             ends.append((jnp.argmax(seen), size - 1 - jnp.argmax(seen[::-1])))
         first, last = (jnp.stack([end[i] for end in ends]).astype(jnp.float32) for i in (0, 1))
-        there = mask.any()
+        there = sizes[number] > 0
         return (first + last) / 2, (last - first + 1) * there, there.astype(jnp.float32)
 
-    return Boxes(*lax.map(box, jnp.arange(1, most + 1)))
+    return Boxes(*lax.map(box, numbers))
 
 
 def heatmap(boxes: Boxes, shape: tuple[int, int, int]) -> Float[Array, "d h w"]:

@@ -84,7 +84,7 @@ def copy_paste(segmenter: Segmenter, views: Views, *, pretrain: float, largest: 
         inside = boxes(take(augmented, rows), box_key)
         both = zip(choose(inside, other, one), choose(inside, one, other), strict=True)
         shown = Material(*map(jnp.concatenate, both))
-        logits, _ = segmenter.predict(params, shown.image, dropout_key)
+        logits = segmenter.predict(params, shown.image, dropout_key)
         pairs = segmenter.terms(logits, shown.target, shown.valid & shown.drawn)
         guessed = segmenter.terms(logits, shown.target, shown.valid & ~shown.drawn)
         score = segmenter.score(logits, shown.target, shown.valid & shown.drawn)

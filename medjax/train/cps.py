@@ -28,16 +28,16 @@ def cross_pseudo_supervision(segmenter: Segmenter, views: Views, *, ramp: float)
         augmentation_key, dropout_key = jax.random.split(key)
         batch = dict(batch)
         augmented = views.strong.apply(views.strong.sample(augmentation_key, batch), batch)
-        first, aux = segmenter.predict(params, augmented["image"], dropout_key)
-        second = aux.pop("twin")["seg"].astype(jnp.float32)
-        label = augmented["label"]
-        pairs, others = segmenter.pairs(first, aux, label), segmenter.pairs(second, {}, label)
+        first, aux = segmenter.outputs(params, augmented["image"], dropout_key)
+        second = aux.pop("twin")
+        pairs = segmenter.pairs(first, aux, augmented)
+        others = segmenter.pairs(second, {}, augmented)
         for name in ("dice_loss", "cross_entropy"):
             (total, count), (more, _) = pairs[name], others[name]
             pairs[name] = total + more, count
 
-        free = views.rows(label.shape[0], labelled=False)
-        one, other = take((first, second), free)
+        free = views.rows(augmented["label"].shape[0], labelled=False)
+        one, other = take((first["seg"], second["seg"]), free)
         (total, count), (more, _) = follow(one, other), follow(other, one)
         pairs["cross"] = consistency.ramp(progress, ramp) * (total + more), count
         return pairs, extra

@@ -34,10 +34,24 @@ def curves_section(curves: Sequence[Mapping[str, Any]]) -> str:
         ]
 
     learned = [entry for entry in UNLABELLED.items() if any(entry[0] in row for row in curves)]
+    named = [key for row in curves for key in row if key.startswith("weight/")]
+    tasks = list(dict.fromkeys(key.removeprefix("weight/") for key in named))
     charts = {
         "Loss": smoothed("loss", "training"),
         "Dice": smoothed("dice", "training patches")
         + series("validation_dice", "validation", "dots", 2),
+        "Accuracy": smoothed("accuracy", "training patches")
+        + series("validation_accuracy", "validation", "dots", 2),
+        "Heatmap loss": smoothed("heatmap_loss", "training")
+        + series("validation_heatmap_loss", "validation", "dots", 2),
+        **{
+            title: [
+                line
+                for number, task in enumerate(tasks)
+                for line in series(f"{kind}/{task}", task, "bold", 1 + number)
+            ]
+            for title, kind in (("Weights of the tasks", "weight"), ("Losses of the tasks", "task"))
+        },
         "Without labels": [
             figures.smooth(raw, name)
             for number, (key, name) in enumerate(learned)

@@ -114,9 +114,9 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a metrics.csv, numbers as numbers."""
+    """The rows of a metrics.csv, numbers as numbers; a score that a class does not have is left out."""
     with path.open(newline="", encoding="utf-8") as file:
         return [
-            {k: v if k in ("case", "class") else float(v) for k, v in row.items()}
+            {k: v if k in ("case", "class") else float(v) for k, v in row.items() if v}
             for row in csv.DictReader(file)
         ]

@@ -15,7 +15,7 @@ SPANS = 50  # a curve is smoothed over this fraction of its points
 
 @dataclass(frozen=True)
 class Line:
-    """One series of a chart: `style` is "faint", "bold" or "dots"; colours are 1 and 2."""
+    """One series of a chart: `style` is "faint", "bold" or "dots"; colours are 1 to 3 (dots 1 and 2)."""
 
     name: str
     x: Float[np.ndarray, " n"]
@@ -36,8 +36,8 @@ def smooth(line: Line, name: str) -> Line:
     return Line(name, line.x, values, "bold", line.colour)
 
 
-def line_chart(lines: Sequence[Line], label: str) -> str:
-    """Finite series over the training step, with a legend; the faintest outliers are cut off."""
+def line_chart(lines: Sequence[Line], label: str, *, along: str = "training step") -> str:
+    """Finite series over the training step, say, with a legend; the faintest outliers are cut off."""
     ends = np.concatenate(
         [np.percentile(line.y, [1, 99] if line.style == "faint" else [0, 100]) for line in lines]
     )
@@ -46,7 +46,7 @@ def line_chart(lines: Sequence[Line], label: str) -> str:
     wide, high = WIDTH - LEFT - RIGHT, height - TOP - BOTTOM
     x_ticks, x_at = _axis(min(0.0, steps.min()), steps.max(), 0.0, wide, snap=False)
     y_ticks, y_at = _axis(ends.min(), ends.max(), high, 0.0)
-    parts = [_x_axis(x_ticks, x_at, high, "step")]
+    parts = [_x_axis(x_ticks, x_at, high, along)]
     for tick in y_ticks:
         parts.append(
             f'<path class="grid" d="M0 {y_at(tick):.1f}h{wide:.0f}"/>'
@@ -67,7 +67,7 @@ def line_chart(lines: Sequence[Line], label: str) -> str:
         f'<span><i class="key {line.style} c{line.colour}"></i>{escape(line.name)}</span>'
         for line in lines
     )
-    chart = _chart("".join(parts), height, f"{label} over the training step")
+    chart = _chart("".join(parts), height, f"{label} over {along}")
     return (
         f'<figure class="curve"><figcaption><b>{escape(label)}</b><span class="keys">{keys}</span>'
         f"</figcaption>{chart}</figure>"

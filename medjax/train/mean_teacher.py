@@ -26,8 +26,9 @@ def mean_teacher(segmenter: Segmenter, views: Views, *, ramp: float, passes: int
         batch = dict(batch)
         drawn = views.strong.sample(augmentation_key, batch)
         augmented = views.strong.apply(drawn, batch)
-        logits, aux = segmenter.predict(params, augmented["image"], dropout_key)
-        pairs = segmenter.pairs(logits, aux, augmented["label"])
+        outputs, aux = segmenter.outputs(params, augmented["image"], dropout_key)
+        pairs = segmenter.pairs(outputs, aux, augmented)
+        logits = outputs["seg"]
 
         free = views.rows(logits.shape[0], labelled=False)
         patch = take(batch, free)

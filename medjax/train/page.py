@@ -40,6 +40,12 @@ METRICS = {
     "contrast_error": ("Contrast error", "", 2, "↓"),
     "dice_made": ("Dice on the made image", "", 3, "↑"),
     "dice_true": ("Dice on the true image", "", 3, ""),
+    "accuracy": ("Accuracy", "", 3, "↑"),
+    "brier": ("Brier score", "", 3, "↓"),
+    "auc": ("AUC", "", 3, "↑"),
+    "calibration_error": ("Calibration error", "", 3, "↓"),
+    "cpm": ("CPM", "", 3, "↑"),
+    "average_precision": ("Average precision", "", 3, "↑"),
     "missed": ("Missed", "", 3, "↓"),
     "false_alarm": ("False alarm", "", 3, "↓"),
 }

@@ -11,6 +11,7 @@ from medjax.io.atomic import atomic
 from medjax.train import figures, page
 from medjax.train.baseline import baseline_section
 from medjax.train.curves import curves_section
+from medjax.train.findings_page import findings_section
 from medjax.train.page import as_float, score, text
 from medjax.train.sheets import Sheet, sheets_section
 from medjax.train.slices import ReportCase, pictures
@@ -49,6 +50,7 @@ def write_report(
         _data(results.get("data") or {}, plan),
         curves_section(curves),
         _scores(metrics),
+        findings_section(results),
         baseline_section(results.get("baseline") or {}),
         _every_case(rows),
         pictures(cases, classes),

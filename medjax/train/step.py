@@ -18,7 +18,7 @@ Batch = Mapping[str, Array]
 Pairs = dict[str, tuple[Array, Array]]
 Loss = Callable[[Params, dict, Batch, Array, Array], tuple[Pairs, dict]]
 Gradients = Callable[[Params, dict, Batch, Array, Array], tuple[Params, dict[str, Array], dict]]
-After = Callable[[State, State], dict]
+After = Callable[[State, State, Batch, Array], dict]
 
 
 def differentiate(loss: Loss, weights: Mapping[str, float], *, accumulate: int = 1) -> Gradients:
@@ -80,7 +80,7 @@ def differentiate(loss: Loss, weights: Mapping[str, float], *, accumulate: int =
     return whole if accumulate == 1 else in_parts
 
 
-def average(old: State, new: State) -> dict:
+def average(old: State, new: State, _batch: Batch, _key: Array) -> dict:
     """The running mean of the weights, free of start-up bias (Tarvainen and Valpola 2017).
 
     The factor at step t is min(1 - 1/(t + 1), decay): a plain mean first, then exponential
@@ -96,7 +96,7 @@ def make_step(
     gradients: Gradients,
     optimizer: optax.GradientTransformation,
     rate: Rate,
-    after: After | None = None,
+    *afters: After,
 ) -> Callable[[State, Batch, Array], tuple[State, dict[str, Array]]]:
     """`step(state, batch, key) -> (state, means)` for one replica of the axis `data`.
 
@@ -115,8 +115,8 @@ def make_step(
         scale = rate(state.step, state.horizon)
         params = jax.tree.map(lambda p, u: p + (scale * u).astype(p.dtype), state.params, updates)
         new = State(state.step + 1, state.horizon, params, opt, extra)
-        if after is not None:
-            new = new.replace(extra=after(state, new))
+        for after in afters:
+            new = new.replace(extra=after(state, new, batch, own))
         kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
         kept = kept.replace(step=state.step + 1)
         reported = {"learning_rate": scale, "gradient_norm": norm, "finite": finite}

@@ -1,19 +1,19 @@
 """The supervised paradigm: augment, predict, Dice and cross-entropy, with deep supervision."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
 from medjax.data.augment import Augmentation
 from medjax.losses import segmentation
+from medjax.train import tasks
 from medjax.train.state import Params
 from medjax.train.step import AXIS, Batch, Loss, Pairs
 
-WEIGHTS = {"dice_loss": 1.0, "cross_entropy": 1.0}
+WEIGHTS = tasks.TERMS["segmentation"]
 
 
 def coarser(
@@ -26,7 +26,7 @@ def coarser(
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A network that segments, and what its losses must know of the classes.
+    """A network that segments, maybe with other heads, and what its losses must know of the classes.
 
     `groups` lists the class indices of each output channel (`losses.segmentation.targets`), which are
     `exclusive` or overlap; `batch_dice` pools the samples of a batch.
@@ -37,14 +37,17 @@ class Segmenter:
     exclusive: bool
     batch_dice: bool = False
 
-    def predict(
+    def outputs(
         self, params: Params, image: Array, key: Array, present: Array | None = None
-    ) -> tuple[Float[Array, "b d h w k"], dict[str, Any]]:
-        """Logits as in training, with the model's intermediates; `key` is for dropout."""
-        outputs, aux = self.model.apply(
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the heads give as in training, with the model's intermediates; `key` is for dropout."""
+        return self.model.apply(
             {"params": params}, image, True, present=present, rngs={"dropout": key}
         )
-        return outputs["seg"].astype(jnp.float32), aux
+
+    def predict(self, params: Params, image: Array, key: Array) -> Float[Array, "b d h w k"]:
+        """The logits of the segmentation alone."""
+        return self.outputs(params, image, key)[0]["seg"]
 
     def probabilities(self, logits: Float[Array, "b d h w k"]) -> Float[Array, "b d h w k"]:
         """Of the classes, or of each region."""
@@ -64,19 +67,24 @@ class Segmenter:
         entropy = segmentation.cross_entropy(logits, target, valid, exclusive=self.exclusive)
         return {"dice_loss": dice, "cross_entropy": entropy}
 
-    def pairs(self, logits: Array, aux: dict[str, Any], label: Array) -> Pairs:
-        """What labels teach, and for the report `dice`.
+    def pairs(self, outputs: Mapping[str, Any], aux: Mapping[str, Any], batch: Batch) -> Pairs:
+        """What `label`, `target` and `instances` of a batch teach the heads, and for the report `dice`.
 
         Deep-supervision logits, where the model gives them, weigh 1/2 per level down (nnU-Net's rule).
         """
+        found = tasks.pairs(outputs, batch)
+        if "seg" not in outputs:
+            return found
         coarse = [aux[name] for name in sorted(aux) if name.startswith("logits/")]
-        scales = [logits, *(logit.astype(jnp.float32) for logit in coarse)]
+        return found | self._segmented([outputs["seg"], *coarse], batch["label"])
+
+    def _segmented(self, scales: Sequence[Array], label: Array) -> Pairs:
         found = [self.terms(scale, *self.known(coarser(label, scale))) for scale in scales]
         weights = [0.5**i for i in range(len(scales))]
         pairs = {
             name: segmentation.merge([terms[name] for terms in found], weights) for name in WEIGHTS
         }
-        return {**pairs, "dice": self.score(logits, *self.known(label))}
+        return {**pairs, "dice": self.score(scales[0], *self.known(label))}
 
     def score(self, logits: Array, target: Array, valid: Array) -> segmentation.Pair:
         """The Dice of what is decided, which teaches nothing."""
@@ -92,7 +100,7 @@ def supervised(segmenter: Segmenter, augment: Augmentation) -> Loss:
         augmented = dict(batch)
         augmented = augment.apply(augment.sample(augmentation_key, augmented), augmented)
         present = augmented.get("present")
-        logits, aux = segmenter.predict(params, augmented["image"], dropout_key, present)
-        return segmenter.pairs(logits, aux, augmented["label"]), extra
+        outputs, aux = segmenter.outputs(params, augmented["image"], dropout_key, present)
+        return segmenter.pairs(outputs, aux, augmented), extra
 
     return loss

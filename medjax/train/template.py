@@ -13,11 +13,11 @@ style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <title>{{title}}</title>
 <style>
 :root { --page: #fff; --ink: #1a2332; --soft: #586375; --line: #dde3ea; --card: #f5f7f9;
-  --c1: #0072b2; --c2: #d55e00; --warn: #fff5dc; --warn-ink: #6b4200; --warn-line: #e0a526;
+  --c1: #0072b2; --c2: #d55e00; --c3: #00795a; --warn: #fff5dc; --warn-ink: #6b4200; --warn-line: #e0a526;
   --k0: #e69f00; --k1: #56b4e9; --k2: #f0e442; --k3: #cc79a7; --k4: #009e73; --k5: #d55e00;
   --k6: #0072b2; color-scheme: light dark; }
 @media screen and (prefers-color-scheme: dark) { :root { --page: #12171e; --ink: #e4e9ef;
-  --soft: #9aa7b6; --line: #2c3642; --card: #1a212a; --c1: #56b4e9; --c2: #e69f00;
+  --soft: #9aa7b6; --line: #2c3642; --card: #1a212a; --c1: #56b4e9; --c2: #e69f00; --c3: #3fc79f;
   --warn: #33270a; --warn-ink: #f5d98f; --warn-line: #b98a1d; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2rem 1.25rem 3rem; max-width: 68rem; background: var(--page);
@@ -57,6 +57,7 @@ figure { margin: 0; min-width: 0; }
 .key { display: inline-block; width: 1.25rem; margin-right: .4rem; vertical-align: middle;
   border-top: 3px solid var(--c1); }
 .key.c2 { border-color: var(--c2); }
+.key.c3 { border-color: var(--c3); }
 .key.faint { opacity: .35; border-top-width: 2px; }
 .key.dots { width: .6rem; height: .6rem; border: 0; border-radius: 50%; background: var(--c2); }
 .chart, .interval { display: block; width: 100%; height: auto; overflow: visible; }
@@ -70,6 +71,7 @@ polyline.faint { opacity: .3; }
 polyline.bold { stroke-width: 2.2; }
 polyline.dots { stroke-width: 1.5; }
 polyline.c2 { stroke: var(--c2); }
+polyline.c3 { stroke: var(--c3); }
 circle.c1, .range, .median { fill: var(--c1); }
 circle.c2 { fill: var(--c2); }
 .range { opacity: .35; }

@@ -66,15 +66,15 @@ def unimatch(
         image = jnp.where(pasted[..., None], theirs[0], image)
         target = jnp.where(pasted[..., None], theirs[1], target)
         valid = jnp.where(pasted, theirs[2], sure & seen)
-        logits, _ = segmenter.predict(params, image, dropout_key)
+        logits = segmenter.predict(params, image, dropout_key)
         return dice(logits, target, valid)
 
     def loss(params, extra: dict, batch: Batch, key: Array, progress: Array) -> tuple[Pairs, dict]:
         augmentation_key, *keys = jax.random.split(key, 7)
         known = take(dict(batch), views.rows(len(batch["index"]), labelled=True))
         augmented = views.strong.apply(views.strong.sample(augmentation_key, known), known)
-        logits, aux = segmenter.predict(params, augmented["image"], keys[0])
-        pairs = segmenter.pairs(logits, aux, augmented["label"])
+        outputs, aux = segmenter.outputs(params, augmented["image"], keys[0])
+        pairs = segmenter.pairs(outputs, aux, augmented)
 
         free = take(dict(batch), views.rows(len(batch["index"]), labelled=False))
         found = answer(views, segmenter, params, free, keys[1])
@@ -83,7 +83,7 @@ def unimatch(
         one, two = (strong(params, free, found, own) for own in keys[2:4])
         pairs["strong"] = one[0] + two[0], one[1] + two[1]
         image, flipped = weak_view(views, free, keys[4])
-        logits, _ = torn.predict(params, image, keys[5])
+        logits = torn.predict(params, image, keys[5])
         there = views.weak.move(flipped, jnp.concatenate([target, sure[..., None]], axis=-1))
         pairs["features"] = dice(logits, there[..., :-1], there[..., -1] > 0.5)
         return pairs, extra

@@ -1,4 +1,4 @@
-"""Validation during training: the Dice over fixed patches of the validation cases."""
+"""Validation during training: what fixed patches of the validation cases score."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +13,13 @@ from jaxtyping import Array, Float
 from medjax.data.patches import patches
 from medjax.data.plan import Plan
 from medjax.losses import segmentation
+from medjax.train import tasks
 from medjax.train.loop import Validate
 from medjax.train.state import State, weights
 
 
 def same_patches(
-    folders: Sequence[Path], plan: Plan, *, batches: int, seed: int
+    folders: Sequence[Path], plan: Plan, *, batches: int, seed: int, targets: Sequence[int] = ()
 ) -> grain.MapDataset:
     """The batches that every validation of a run looks at, half of them around labelled voxels."""
     return patches(
@@ -28,51 +29,77 @@ def same_patches(
         steps=batches,
         seed=seed + 1,
         foreground=0.5,
+        targets=targets,
     )
 
 
+def overlaps(
+    logits: Float[Array, "b d h w k"], label: Array, plan: Plan
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """Of each class or region: the voxels that are decided rightly, and those decided plus those labelled."""
+    valid = (label != segmentation.IGNORE)[..., None]
+    target = segmentation.targets(label, plan.groups) * valid
+    if plan.exclusive:
+        decided = (logits >= jnp.max(logits, axis=-1, keepdims=True)) * valid
+        decided, target = decided[..., 1:], target[..., 1:]
+    else:
+        decided = (logits > 0) * valid
+    axes = (0, 1, 2, 3)
+    return jnp.sum(decided * target, axes), jnp.sum(decided, axes) + jnp.sum(target, axes)
+
+
 def validator(
-    model: Any, folders: Sequence[Path], plan: Plan, *, batches: int, seed: int
+    model: Any,
+    folders: Sequence[Path],
+    plan: Plan,
+    *,
+    batches: int,
+    seed: int,
+    targets: Sequence[int] = (),
 ) -> Validate | None:
-    """A function from the state to the mean Dice and `{validation_dice, validation_dice/CLASS}`.
+    """A function from the state to a score and `{validation_dice, validation_dice/CLASS, ...}`.
 
     None without cases. The same patches every time, half of them around labelled voxels, without
     augmentation; overlaps and volumes are summed over all patches before the ratio (nnU-Net's pseudo
-    Dice), per class. It judges the running mean of the weights where one is kept. It chooses
-    checkpoints; it is no test score.
+    Dice), per class. Other heads give `validation_PAIR`, of what they learn (`tasks.pairs`). The score is
+    the mean Dice; with other heads its mean with the accuracy and with 1 / (1 + loss of detection). It
+    judges the running mean of the weights where one is kept. It chooses checkpoints; it is no test score.
     """
     if not folders or not batches:
         return None
-    fixed = same_patches(folders, plan, batches=batches, seed=seed)
+    fixed = same_patches(folders, plan, batches=batches, seed=seed, targets=targets)
 
     @jax.jit
-    def sums(
-        params: Any, image: Array, label: Array
-    ) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
-        outputs, _ = model.apply({"params": params}, image, False)
-        logits = outputs["seg"].astype(jnp.float32)
-        valid = (label != segmentation.IGNORE)[..., None]
-        target = segmentation.targets(label, plan.groups) * valid
-        if plan.exclusive:
-            decided = (logits >= jnp.max(logits, axis=-1, keepdims=True)) * valid
-            decided, target = decided[..., 1:], target[..., 1:]
-        else:
-            decided = (logits > 0) * valid
-        axes = (0, 1, 2, 3)
-        return jnp.sum(decided * target, axes), jnp.sum(decided, axes) + jnp.sum(target, axes)
+    def sums(params: Any, batch: dict[str, Array]) -> dict[str, tuple[Array, Array]]:
+        outputs, _ = model.apply({"params": params}, batch["image"], False)
+        found = tasks.pairs(outputs, batch)
+        if "seg" in outputs:
+            found["dice"] = overlaps(outputs["seg"], batch["label"], plan)
+        return found
 
     def validate(state: State) -> tuple[float, dict[str, float]]:
         params = jax.device_put(weights(state), jax.devices()[0])
-        overlap = np.zeros(len(plan.names))
-        volume = np.zeros(len(plan.names))
-        for index in range(batches):
-            batch: Any = fixed[index]
-            found = sums(params, batch["image"], batch["label"])
-            overlap += np.asarray(found[0])
-            volume += np.asarray(found[1])
-        dice = 2 * overlap / np.maximum(volume, 1)
-        by_class = {f"validation_dice/{n}": float(d) for n, d in zip(plan.names, dice, strict=True)}
-        mean = float(dice.mean())
-        return mean, {"validation_dice": mean, **by_class}
+        drawn: Any = (fixed[index] for index in range(batches))
+        rows = [jax.device_get(sums(params, batch)) for batch in drawn]
+        totals = {
+            name: [np.sum([row[name][part] for row in rows], axis=0) for part in (0, 1)]
+            for name in rows[0]
+        }
+        parts, found = [], {}
+        if "dice" in totals:
+            overlap, volume = totals.pop("dice")
+            dice = 2 * overlap / np.maximum(volume, 1)
+            parts.append(float(dice.mean()))
+            found = {"validation_dice": parts[0]}
+            found |= {
+                f"validation_dice/{n}": float(d) for n, d in zip(plan.names, dice, strict=True)
+            }
+        means = {name: float(total / max(count, 1)) for name, (total, count) in totals.items()}
+        if "accuracy" in means:
+            parts.append(means["accuracy"])
+        if "heatmap_loss" in means:
+            parts.append(1 / (1 + sum(means[name] for name in tasks.TERMS["detection"])))
+        found |= {f"validation_{name}": mean for name, mean in means.items()}
+        return float(np.mean(parts)), found
 
     return validate

@@ -70,7 +70,7 @@ def answer(
     """Probabilities for each voxel of the patch; held constant."""
     view_key, dropout_key = jax.random.split(key)
     image, flipped = weak_view(views, batch, view_key)
-    logits, _ = segmenter.predict(params, image, dropout_key)
+    logits = segmenter.predict(params, image, dropout_key)
     found = views.weak.invert(flipped, segmenter.probabilities(logits))
     return jax.lax.stop_gradient(found)
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medjax.data.cache import Cached, open_cached, places, write_places
+from medjax.data.cases import IGNORE
 from medjax.data.motion import Motion
 from medjax.data.patches import crop, draw, iterate, patch_start, patches
 from medjax.errors import UserError
@@ -52,6 +53,40 @@ def test_every_voxel_can_be_drawn(shape):
         for s, n, p in zip(start, shape, patch, strict=True):
             assert min(0, n - p) <= s <= max(0, n - p)
     assert seen.all()
+
+
+def test_around_a_case_of_which_nothing_is_known_nothing_is_known_either(tmp_path):
+    """Its padding was background once, and taught that."""
+    bare = stored(tmp_path / "bare-0", (3, 4, 5), labelled=False)
+    np.save(bare / "label.npy", np.full((3, 4, 5), IGNORE, np.uint8))
+    half = stored(tmp_path / "half-0", (3, 4, 5), labelled=False)
+    label = np.zeros((3, 4, 5), np.uint8)
+    label[:, :2] = IGNORE
+    np.save(half / "label.npy", label)
+    for folder, known in ((bare, 0), (half, 6 * 6 * 6 - 3 * 2 * 5)):
+        drawn = patches([folder], patch=(6, 6, 6), batch=1, steps=1, seed=0)[0]
+        assert np.count_nonzero(drawn["label"] != IGNORE) == known
+        assert np.count_nonzero(drawn["image"]) == 3 * 4 * 5
+
+
+def test_objects_and_targets_come_along(tmp_path):
+    """Each sample has the class of its case; what is known of objects is cut as labels are."""
+    folders = [stored(tmp_path / f"case{i}-0", (6, 7, 8), seed=i) for i in range(3)]
+    for i, folder in enumerate(folders):
+        numbers = np.zeros((6, 7, 8), np.uint8)
+        numbers[2, 3, 4] = 1 + i
+        np.save(folder / "instances.npy", numbers if i < 2 else np.full_like(numbers, IGNORE))
+    motion = Motion((6, 6, 6), (1.0, 0.0, 0.0))
+    drawn = patches(
+        folders, patch=(4, 4, 4), batch=6, steps=1, seed=0, motion=motion, targets=(2, -1, 0)
+    )[0]
+    np.testing.assert_array_equal(drawn["target"], np.array([2, -1, 0])[drawn["case"]])
+    for arrays in (drawn, drawn["wide"]):
+        for case, numbers in zip(drawn["case"], arrays["instances"], strict=True):
+            wanted = {0, case + 1} if case < 2 else {IGNORE}
+            assert set(np.unique(numbers)) <= wanted
+    assert (drawn["instances"][drawn["case"] == 2] == IGNORE).all()
+    assert "target" not in patches(folders, patch=(4, 4, 4), batch=1, steps=1, seed=0)[0]
 
 
 def test_first_and_last_windows_are_drawn():

@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import nibabel as nib
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+
+from medjax import cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +58,43 @@ def run(start):
         return output
 
     return run
+
+
+@pytest.fixture(scope="session")
+def train_on(home):
+    """`train_on(root, flags)`: a function (workdir, changes) that trains on a folder in this process."""
+
+    def train_on(root, flags):
+        def train(workdir, changes):
+            changed = {**flags, "data.root": root, **changes}
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("XDG_CACHE_HOME", str(home))
+                given = [f"--config.{key}={value}" for key, value in changed.items()]
+                quick = str(ROOT / "experiments" / "quick.py")
+                cli.run(["--config", quick, "--workdir", str(workdir), *given])
+
+        return train
+
+    return train_on
+
+
+@pytest.fixture(scope="session")
+def last_state():
+    """`last_state(workdir)`: the arrays of the newest checkpoint, whatever their types."""
+
+    def last_state(workdir):
+        folder = workdir / "checkpoints"
+        newest = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        with ocp.StandardCheckpointer() as reader:
+            stored = folder / str(newest) / "state"
+            shapes = reader.metadata(stored).item_metadata.tree
+            like = jax.tree.map(
+                lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), shapes
+            )
+            return reader.restore(stored, like)
+
+    return last_state
 
 
 @pytest.fixture(scope="session")

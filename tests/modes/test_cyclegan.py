@@ -6,7 +6,6 @@ from pathlib import Path
 import jax
 import nibabel as nib
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from medjax import cli
@@ -78,21 +77,8 @@ def judge(train, tmp_path_factory):
     return workdir
 
 
-def last_state(workdir):
-    """The arrays of the newest checkpoint."""
-    folder = workdir / "checkpoints"
-    newest = folder / str(max(int(p.name) for p in folder.iterdir() if p.name.isdigit())) / "state"
-    with ocp.StandardCheckpointer() as reader:
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        shapes = reader.metadata(newest).item_metadata.tree
-        like = jax.tree.map(
-            lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), shapes
-        )
-        return reader.restore(newest, like)
-
-
 def test_a_run_is_audited_and_an_interrupted_one_ends_in_the_same_bits(
-    train, judge, tmp_path, monkeypatch, capsys
+    train, judge, last_state, tmp_path, monkeypatch, capsys
 ):
     mapped, map_step = [], step.map_step  # one compilation for the three runs, as in a user's cache
     monkeypatch.setattr(step, "map_step", lambda *a: mapped.append(map_step(*a)) or mapped[0])

@@ -1,19 +1,15 @@
 """Whole runs that learn from cases without labels: what they leave, the same bits after a kill, mistakes."""
 
 import json
-from pathlib import Path
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
-from medjax import cli
 from medjax.modes import experiment, semi
 from medjax.modes import train as modes
 from medjax.train import loop, step
 
-QUICK = str(Path(__file__).parents[2] / "experiments" / "quick.py")
 FLAGS = {
     "data.train_cases": 1,
     "data.folds": 3,
@@ -35,32 +31,11 @@ FLAGS = {
 
 
 @pytest.fixture(scope="module")
-def train(make_scans, home, tmp_path_factory):
+def train(make_scans, train_on, tmp_path_factory):
     """`train(workdir, {key: value})`: a run in this process on six small cases made here."""
     root = tmp_path_factory.mktemp("few") / "scans"
     make_scans(root)
-
-    def train(workdir, changes):
-        flags = {**FLAGS, "data.root": root, **changes}
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("XDG_CACHE_HOME", str(home))
-            given = [f"--config.{key}={value}" for key, value in flags.items()]
-            cli.run(["--config", QUICK, "--workdir", str(workdir), *given])
-
-    return train
-
-
-def last_state(workdir):
-    """The arrays of the newest checkpoint."""
-    folder = workdir / "checkpoints"
-    newest = folder / str(max(int(p.name) for p in folder.iterdir() if p.name.isdigit())) / "state"
-    with ocp.StandardCheckpointer() as reader:
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        shapes = reader.metadata(newest).item_metadata.tree
-        like = jax.tree.map(
-            lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), shapes
-        )
-        return reader.restore(newest, like)
+    return train_on(root, FLAGS)
 
 
 def test_the_methods_are_named_in_one_order():
@@ -68,7 +43,7 @@ def test_the_methods_are_named_in_one_order():
 
 
 def test_a_run_stands_beside_its_baseline_and_a_killed_one_ends_in_the_same_bits(
-    train, tmp_path, monkeypatch, capsys
+    train, last_state, tmp_path, monkeypatch, capsys
 ):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(whole, {})
@@ -113,7 +88,9 @@ def test_a_run_stands_beside_its_baseline_and_a_killed_one_ends_in_the_same_bits
     assert any((a != b).any() for a, b in zip(teacher, student, strict=True))
 
 
-def test_the_labels_of_the_others_are_never_read(train, make_scans, tmp_path, monkeypatch):
+def test_the_labels_of_the_others_are_never_read(
+    train, make_scans, last_state, tmp_path, monkeypatch
+):
     """Other labels under the same split train the same weights."""
     monkeypatch.setattr(modes, "evaluate", lambda *run: None)
     mapped, map_step = [], step.map_step  # one compilation
@@ -132,7 +109,7 @@ def test_the_labels_of_the_others_are_never_read(train, make_scans, tmp_path, mo
     jax.tree.map(np.testing.assert_array_equal, *found)
 
 
-def test_of_two_networks_one_predicts(train, tmp_path):
+def test_of_two_networks_one_predicts(train, last_state, tmp_path):
     workdir = tmp_path / "run"
     train(workdir, {"train.paradigm": "cps", "train.steps": 2, "semi.baseline": False})
     assert last_state(workdir)["params"].keys() == {"first", "second"}
@@ -145,7 +122,7 @@ def test_of_two_networks_one_predicts(train, tmp_path):
     train(tmp_path / "again", {**other, "train.paradigm": "cps"})
 
 
-def test_masked_pre_training_starts_any_segmenter(train, tmp_path, capsys):
+def test_masked_pre_training_starts_any_segmenter(train, last_state, tmp_path, capsys):
     before = tmp_path / "masked"
     train(before, {"train.paradigm": "masked", "masked.block": 4, "train.steps": 2})
     results = json.loads((before / "results.json").read_text("utf-8"))

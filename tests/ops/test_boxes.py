@@ -30,14 +30,23 @@ def random_instances(seed, shape=(14, 18, 22), most=5):
 def test_boxes_of_instances_are_those_of_scipy(seed):
     instances = random_instances(seed)
     boxes = jax.jit(instance_boxes, static_argnums=1)(jnp.array(instances), 6)
-    found = ndimage.find_objects(instances, 6)
-    for i, slices in enumerate(found):
-        assert boxes.score[i] == (slices is not None)
-        if slices is None:
-            np.testing.assert_array_equal(boxes.extent[i], 0)
-            continue
+    there = [n for n in range(1, 6) if (instances == n).any()]
+    there.sort(key=lambda n: -(instances == n).sum())  # the largest first
+    np.testing.assert_array_equal(boxes.score, np.arange(6) < len(there))
+    np.testing.assert_array_equal(boxes.extent[len(there) :], 0)
+    found = ndimage.find_objects(instances)
+    for i, slices in enumerate(found[n - 1] for n in there):
         np.testing.assert_array_equal(boxes.extent[i], [s.stop - s.start for s in slices])
         np.testing.assert_array_equal(boxes.centre[i], [(s.start + s.stop - 1) / 2 for s in slices])
+
+
+def test_numbers_may_be_any_and_the_largest_have_room_first():
+    """A scan counts its objects to 254; a patch sees a few of them, and knows nothing where it is 255."""
+    instances = np.zeros((6, 6, 6), np.uint8)
+    instances[0, 0, :2], instances[2, :3, :3], instances[5] = 200, 31, 255
+    boxes = instance_boxes(jnp.array(instances), 1)
+    np.testing.assert_array_equal(boxes.centre, [[2, 1, 1]])
+    np.testing.assert_array_equal(boxes.extent, [[1, 3, 3]])
 
 
 def test_a_coarser_grid_sees_the_same_place():

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from medjax.data.annotations import annotated
 from medjax.data.cases import Convention, Dataset
 from medjax.data.layouts import acdc, brats, decathlon, nnunet, plain, vessels
 from medjax.data.layouts.conventions import named
@@ -41,6 +42,7 @@ def open_dataset(
         more than half of the cases have.
     convention: "" (the layout's own, or decided by the files, see `Dataset.assumed`), a name of
         `conventions.CONVENTIONS`, or class names by value "background,liver,tumour".
+    A targets.csv or objects.csv in the folder says more of its cases (`data.annotations`).
     A single bad case is a finding. Raises UserError where nothing can be used: no such folder, no
     layout fits, no usable case, a label convention that the files leave open.
     """
@@ -69,4 +71,4 @@ def open_dataset(
             f"{root}: no usable case in the layout {fitting}{first}; "
             f"expected {LAYOUTS[fitting].looked_for}"
         )
-    return dataset
+    return annotated(dataset, folder)

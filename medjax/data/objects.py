@@ -1,0 +1,110 @@
+"""Objects to be found in a scan: the parts of a class of its label map, or what a list says of them."""
+
+from collections.abc import Sequence
+
+import cc3d
+import numpy as np
+from jaxtyping import Bool, UInt8
+from scipy import ndimage
+
+from medjax.data.cases import IGNORE, Case, Convention, Object
+from medjax.data.prepare import Scan
+from medjax.errors import UserError
+from medjax.metrics.detection import Objects, objects
+
+MOST = IGNORE - 1  # objects of a scan: each has a number
+
+
+def instances(
+    case: Case, scan: Scan, convention: Convention, name: str
+) -> UInt8[np.ndarray, "x y z"]:
+    """The number of the object that holds each voxel of the RAS+ grid, from 1 on; 0 outside of all.
+
+    Of a case with a list of objects its ellipsoids; else the 26-connected parts of the class or region
+    `name`, voxels that nobody labelled being 255. All of a case with neither is 255: nobody searched it.
+    Errors name the case: more than 254 objects.
+    """
+    if case.objects is not None:
+        _check_count(case, len(case.objects), name)
+        return paint(case.objects, scan)
+    if scan.label is None:
+        return np.full(scan.image.shape[:3], IGNORE, np.uint8)
+    parts, count = cc3d.connected_components(
+        members(scan.label, convention, name), connectivity=26, return_N=True
+    )
+    _check_count(case, count, name)
+    numbers = parts.astype(np.uint8)
+    numbers[scan.label == IGNORE] = IGNORE
+    return numbers
+
+
+def members(
+    label: UInt8[np.ndarray, "x y z"], convention: Convention, name: str
+) -> Bool[np.ndarray, "x y z"]:
+    """The voxels of a class or region. Errors: no such name."""
+    regions = {region.name: region.classes for region in convention.regions}
+    if name not in (*regions, *convention.classes[1:]):
+        known = ", ".join((*regions, *convention.classes[1:]))
+        raise UserError(f"tasks.objects: {name!r} is no class or region; choose one of {known}")
+    classes = [convention.classes.index(own) for own in regions.get(name, (name,))]
+    return np.isin(label, classes)
+
+
+def paint(objects: Sequence[Object], scan: Scan) -> UInt8[np.ndarray, "x y z"]:
+    """Ellipsoids along the axes of the scan, numbered in their order; the smaller one over the larger.
+
+    One that holds no voxel centre is the voxel that holds its own centre.
+    """
+    shape = scan.image.shape[:3]
+    painted = np.zeros(shape, np.uint8)
+    inverse = np.linalg.inv(scan.affine)
+    volumes = [-float(np.prod(own.size)) for own in objects]
+    for rank in np.argsort(volumes, kind="stable"):
+        own = objects[rank]
+        centre = inverse[:3, :3] @ own.centre + inverse[:3, 3]
+        radius = np.maximum(own.size, 1e-6) / np.array(scan.spacing) / 2
+        low = np.clip(np.ceil(centre - radius), 0, shape).astype(int)
+        high = np.clip(np.floor(centre + radius) + 1, 0, shape).astype(int)
+        box = tuple(slice(a, max(a, b)) for a, b in zip(low, high, strict=True))
+        lines = [
+            ((np.arange(side.start, side.stop) - c) / r) ** 2
+            for side, c, r in zip(box, centre, radius, strict=True)
+        ]
+        inside = lines[0][:, None, None] + lines[1][:, None] + lines[2] <= 1
+        if inside.any():
+            painted[box][inside] = rank + 1
+        else:
+            nearest = np.clip(np.rint(centre), 0, np.array(shape) - 1).astype(int)
+            painted[tuple(nearest)] = rank + 1
+    return painted
+
+
+def boxes(case: Case, scan: Scan, convention: Convention, name: str) -> Objects | None:
+    """The objects of a scan in mm along its RAS+ axes from its first voxel; None where nobody searched it.
+
+    Errors as of `instances`.
+    """
+    mm = np.array(scan.spacing)
+    if case.objects is not None:
+        inverse = np.linalg.inv(scan.affine)
+        world = np.array([own.centre for own in case.objects], float).reshape(-1, 3)
+        sizes = np.array([own.size for own in case.objects], float).reshape(-1, 3)
+        return objects((world @ inverse[:3, :3].T + inverse[:3, 3]) * mm, sizes)
+    if scan.label is None:
+        return None
+    numbers = instances(case, scan, convention, name)
+    ends = [
+        [(side.start, side.stop) for side in box]
+        for box in ndimage.find_objects(np.where(numbers == IGNORE, 0, numbers))
+        if box is not None
+    ]
+    low, high = np.moveaxis(np.array(ends, float).reshape(-1, 3, 2), -1, 0)
+    return objects((low + high - 1) / 2 * mm, (high - low) * mm)
+
+
+def _check_count(case: Case, count: int, name: str) -> None:
+    if count > MOST:
+        raise UserError(
+            f"case {case.id}: {count} objects of {name or 'its list'}, and a scan has room for {MOST}; "
+            "name another class in tasks.objects, or join or remove what is too small to be one"
+        )

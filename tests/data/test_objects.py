@@ -1,0 +1,147 @@
+"""Objects of a scan: parts of a class or ellipsoids of a list, the same place in voxels and in the world."""
+
+import numpy as np
+import pytest
+
+from medjax.data.annotations import annotated
+from medjax.data.cases import IGNORE, Case, Convention, Dataset, Object, Region
+from medjax.data.objects import boxes, instances, paint
+from medjax.data.prepare import Scan
+from medjax.errors import UserError
+from medjax.space.volume import Reorientation
+
+WHOLE = Region("whole", ("core", "rim"), "rim")
+CONVENTION = Convention("two", {0: "background", 1: "core", 2: "rim"}, (WHOLE,))
+MM = (1.0, 2.0, 3.0)
+AFFINE = np.array([[0, -2.0, 0, 5], [1.0, 0, 0, -7], [0, 0, 3.0, 11], [0, 0, 0, 1]])
+CASE = Case("a", "a", ("a.nii.gz",), "a_label.nii.gz")
+
+
+def scan_of(label=None, shape=(9, 8, 7)):
+    image = np.ones((*shape, 1), np.float32)
+    return Scan(image, label, AFFINE, MM, Reorientation((0, 1, 2), (False,) * 3, AFFINE))
+
+
+def labelled():
+    label = np.zeros((9, 8, 7), np.uint8)
+    label[1:3, 1:4, 1:3] = 2
+    label[2, 2, 2] = 1
+    label[5, 5, 5] = label[6, 6, 6] = 2  # parts that touch at a corner are one
+    label[8] = IGNORE
+    return label
+
+
+def listed(*objects):
+    return Case("a", "a", ("a.nii.gz",), None, objects=tuple(Object(*o) for o in objects))
+
+
+def test_parts_of_a_class_and_of_a_region_are_objects():
+    scan = scan_of(labelled())
+    whole = instances(CASE, scan, CONVENTION, "whole")
+    assert set(np.unique(whole)) == {0, 1, 2, IGNORE}
+    assert (whole[1:3, 1:4, 1:3] == whole[1, 1, 1]).all()
+    assert whole[5, 5, 5] == whole[6, 6, 6] != whole[1, 1, 1]
+    assert (whole[8] == IGNORE).all()
+    assert np.count_nonzero(instances(CASE, scan, CONVENTION, "core") == 1) == 1
+    found = boxes(CASE, scan, CONVENTION, "whole")
+    order = np.argsort(found.centre[:, 0])
+    np.testing.assert_allclose(found.centre[order], [[1.5, 4, 4.5], [5.5, 11, 16.5]])
+    np.testing.assert_allclose(found.size[order], [[2, 6, 6], [2, 4, 6]])
+
+
+def test_what_nobody_searched_is_unknown_and_what_holds_nothing_is_not():
+    bare = Case("a", "a", ("a.nii.gz",), None)
+    assert (instances(bare, scan_of(), CONVENTION, "core") == IGNORE).all()
+    assert boxes(bare, scan_of(), CONVENTION, "core") is None
+    empty = scan_of(np.zeros((9, 8, 7), np.uint8))
+    for case in (CASE, listed()):
+        assert (instances(case, empty, CONVENTION, "core") == 0).all()
+        assert len(boxes(case, empty, CONVENTION, "core").centre) == 0
+
+
+def test_ellipsoids_are_painted_where_the_world_says():
+    """Against a look at every voxel; the second lies within the first and is smaller."""
+    objects = (
+        Object((-3.0, -3.0, 17.0), (5.2, 9.1, 10.1)),
+        Object((-3.0, -3.0, 17.0), (2.2, 2.2, 2.2)),
+        Object((-11.0, 1.0, 29.0), (0.01, 0.01, 0.01)),
+    )
+    scan = scan_of()
+    grid = np.stack(np.meshgrid(*map(np.arange, (9, 8, 7)), indexing="ij"), -1)
+    centres = [np.linalg.solve(AFFINE, [*o.centre, 1])[:3] for o in objects]
+    expected = np.zeros((9, 8, 7), np.uint8)
+    for number in (0, 1):
+        away = (grid - centres[number]) * MM / (np.array(objects[number].size) / 2)
+        expected[(away**2).sum(-1) <= 1] = number + 1
+    painted = paint(objects, scan)
+    np.testing.assert_array_equal(np.where(painted == 3, 0, painted), expected)
+    tiny = np.argwhere(painted == 3)
+    np.testing.assert_array_equal(tiny, [np.clip(np.rint(centres[2]), 0, [8, 7, 6])])
+    found = boxes(listed(*objects), scan, CONVENTION, "core")
+    np.testing.assert_allclose(found.centre, np.array(centres) * MM)
+    np.testing.assert_allclose(found.size, [o.size for o in objects])
+
+
+def test_too_many_objects_and_an_unknown_name_end_in_one_line():
+    label = np.zeros((20, 20, 20), np.uint8)
+    label[::2, ::2, ::2] = 1
+    with pytest.raises(
+        UserError, match="case a: 1000 objects of core, and a scan has room for 254"
+    ):
+        instances(CASE, scan_of(label, (20, 20, 20)), CONVENTION, "core")
+    with pytest.raises(UserError, match="'rind' is no class or region; choose one of whole, core"):
+        instances(CASE, scan_of(labelled()), CONVENTION, "rind")
+
+
+# ------------------------------------------------------------------ targets.csv and objects.csv
+
+
+def dataset():
+    cases = tuple(Case(name, name, (f"{name}.nii.gz",), None) for name in ("a", "b", "c", "d"))
+    return Dataset("set", "plain", cases, ("0",), CONVENTION)
+
+
+def test_tables_say_more_of_the_cases(tmp_path):
+    (tmp_path / "targets.csv").write_text("case,target\na,benign\nb, cancer \nc,\n")
+    (tmp_path / "objects.csv").write_text(
+        "case,x,y,z,diameter\na,1,-2,3.5,4\na,0,0,0,2\nb,,,,\n", "utf-8-sig"
+    )
+    found = annotated(dataset(), tmp_path)
+    assert found.targets == ("benign", "cancer")
+    assert [case.target for case in found.cases] == [0, 1, None, None]
+    a, b, c, d = (case.objects for case in found.cases)
+    assert a == (Object((1, -2, 3.5), (4, 4, 4)), Object((0, 0, 0), (2, 2, 2)))
+    assert b == ()
+    assert c is None
+    assert d is None
+    (tmp_path / "objects.csv").write_text("case,x,y,z,size_x,size_y,size_z\nd,1,2,3,4,5,6\n")
+    assert annotated(dataset(), tmp_path).cases[3].objects == (Object((1, 2, 3), (4, 5, 6)),)
+
+
+def test_without_tables_nothing_changes(tmp_path):
+    assert annotated(dataset(), tmp_path) == dataset()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("targets.csv", "case,class\na,x\n", "targets.csv: has no column target"),
+        ("targets.csv", "case,target\nz,x\n", "targets.csv: line 2: no case 'z'"),
+        ("targets.csv", "case,target\na,x\na,y\n", "targets.csv: line 3: a second class of a"),
+        ("objects.csv", "case,x,y,z\na,1,2,3\n", "objects.csv: line 2: size_x is None; give a"),
+        ("objects.csv", "case,x,y,z,diameter\na,1,2,?,3\n", "objects.csv: line 2: z is '\\?'"),
+        ("objects.csv", "case,x,y,z,diameter\na,1,2,nan,3\n", "objects.csv: line 2: z is 'nan'"),
+        ("objects.csv", "case,x,y,z,diameter\na,1,2,3,-3\n", "line 2: a size of -3 mm"),
+        ("objects.csv", "case,x,y,z,diameter\na,1,2\n", "line 2: z is ''; give a number in mm"),
+    ],
+)
+def test_faults_of_a_table_name_its_line(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=said):
+        annotated(dataset(), tmp_path)
+
+
+def test_a_table_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "targets.csv").write_bytes(b"\xff\xfe\x00c")
+    with pytest.raises(UserError, match=r"targets\.csv: cannot be read .* save it as UTF-8"):
+        annotated(dataset(), tmp_path)

@@ -1,0 +1,155 @@
+"""Whole runs of several tasks: what they leave, the same bits after a kill, labels of a part, mistakes."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from medjax.modes import train as modes
+from medjax.train import loop
+
+FLAGS = {
+    "data.folds": 3,
+    "data.validation": 0.25,
+    "plan.patch": (16, 16, 16),
+    "plan.batch": 4,
+    "plan.width": 4,
+    "plan.stages": 2,
+    "augment.strength": 0.0,
+    "train.steps": 12,
+    "train.warmup": 0,
+    "train.validations": 2,
+    "train.validation_batches": 1,
+    "train.devices": 1,
+    "eval.mirror": False,
+    "eval.largest_component": False,
+    "tasks.learn": ("segmentation", "classification", "detection"),
+    "tasks.objects": "tumour",
+}
+
+
+@pytest.fixture(scope="module")
+def root(make_scans, tmp_path_factory):
+    """Six cases of which four have a class."""
+    root = tmp_path_factory.mktemp("tasks") / "scans"
+    make_scans(root)
+    lines = [f"case{number},{'odd' if number % 2 else 'even'}\n" for number in range(5)]
+    (root / "targets.csv").write_text("".join(["case,target\n", *lines]))
+    return root
+
+
+@pytest.fixture(scope="module")
+def train(root, train_on):
+    """`train(workdir, {key: value})`: a run in this process on the cases of `root`."""
+    return train_on(root, FLAGS)
+
+
+def read(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_teacher_three_tasks_and_two_streams_end_in_the_same_bits_after_a_kill(
+    train, last_state, tmp_path, monkeypatch, capsys
+):
+    """And leave a table of classes, one of objects, their scores and a section of the report."""
+    flags = {
+        "train.paradigm": "mean_teacher",
+        "data.train_cases": 2,
+        "semi.baseline": False,
+        "tasks.rule": "famo",
+    }
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(whole, flags)
+    results = json.loads((whole / "results.json").read_text("utf-8"))
+    test = json.loads((whole / "split.json").read_text("utf-8"))["test"]
+    known = [case for case in test if case != "case5"]
+    assert results["metrics"]["classification"]["accuracy"]["n"] == len(known)
+    assert results["classification"]["classes"] == ["even", "odd"]
+    assert np.sum(results["classification"]["confusion"]) == len(known)
+    assert results["detection"]["scans"] == results["detection"]["objects"] == len(test)
+    assert [row["case"] for row in read(whole / "classification.csv")] == known
+    for row in read(whole / "classification.csv"):
+        assert float(row["even"]) + float(row["odd"]) == pytest.approx(1, abs=1e-5)
+    assert {row["case"] for row in read(whole / "detection.csv")} <= set(test)
+    page = (whole / "report.html").read_text("utf-8")
+    for words in ("Classes and objects", "Weights of the tasks", "Calibration error", "CPM"):
+        assert words in page
+    rows = [json.loads(r) for r in (whole / "metrics.jsonl").read_text("utf-8").splitlines()]
+    last = [row for row in rows if "weight/detection" in row][-1]
+    weights = [last[f"weight/{task}"] for task in FLAGS["tasks.learn"]]
+    assert np.isfinite(weights).all()
+    assert "validation_accuracy" in rows[-1]
+
+    monkeypatch.setattr(modes, "evaluate", lambda *run: None)  # the bits are compared
+    look = loop.Watch.look
+
+    def fail(self, number, means, batch):
+        if number == 8:
+            raise RuntimeError("the power went")
+        look(self, number, means, batch)
+
+    monkeypatch.setattr(loop.Watch, "look", fail)
+    with pytest.raises(SystemExit):
+        train(broken, flags)
+    monkeypatch.setattr(loop.Watch, "look", look)
+    train(broken, flags)
+    assert "resuming at step" in capsys.readouterr().out
+    first, second = last_state(whole), last_state(broken)
+    assert int(first["step"]) == int(second["step"]) == 12
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    state = first["extra"]["tasks"]["state"]
+    assert (np.asarray(jax.tree.leaves(state["logits"])[0]) != 0).any()
+
+
+def test_classes_alone_need_no_label_map(root, train_on, tmp_path):
+    """Cases without a label map train and are judged; one of unknown class trains nothing here."""
+    bare = tmp_path / "scans"
+    (bare / "labelsTr").mkdir(parents=True)
+    (bare / "imagesTr").symlink_to(root / "imagesTr")
+    for name in ("dataset.json", "targets.csv"):
+        (bare / name).write_bytes((root / name).read_bytes())
+    (bare / "labelsTr" / "case0.nii.gz").write_bytes(
+        (root / "labelsTr" / "case0.nii.gz").read_bytes()
+    )
+    workdir = tmp_path / "run"
+    changes = {"tasks.learn": ("classification",), "train.steps": 2, "data.folds": 2}
+    train_on(bare, FLAGS)(workdir, changes)
+    split = json.loads((workdir / "split.json").read_text("utf-8"))
+    assert split["unlabelled"] == ["case5"]
+    results = json.loads((workdir / "results.json").read_text("utf-8"))
+    assert set(results["metrics"]) == {"classification"}
+    assert "detection" not in results
+    assert results["classification"]["accuracy"]["n"] == len(split["test"])
+    assert not (workdir / "predictions").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tasks.learn": ("counting",)}, "tasks.learn: counting; choose from segmentation"),
+        ({"tasks.learn": ()}, "tasks.learn: nothing"),
+        ({"tasks.learn": ("detection",), "train.paradigm": "ua_mt"}, "ua_mt needs segmentation"),
+        ({"train.paradigm": "bcp"}, "tasks.learn: bcp learns no classification"),
+        ({"tasks.rule": "magic"}, "tasks.rule: 'magic' is unknown; choose one of static"),
+        ({"tasks.rule": "dwa", "train.accumulate": 2}, "tasks.rule: dwa weighs two tasks or more"),
+        ({"tasks.rule": "dwa", "tasks.learn": ("detection",)}, "tasks.rule: dwa weighs two tasks"),
+        ({"tasks.objects": "stone"}, "tasks.objects: 'stone' is no class or region"),
+        ({"synth.share": 0.5}, "synth.share: synthetic patients teach no classification"),
+    ],
+)
+def test_mistakes_end_in_one_line(changes, said, train, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train(tmp_path / "run", changes)
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_classes_that_nobody_named_are_asked_for(make_scans, train_on, tmp_path, capsys):
+    make_scans(tmp_path / "scans")
+    with pytest.raises(SystemExit):
+        train_on(tmp_path / "scans", FLAGS)(tmp_path / "run", {})
+    assert "name them in a targets.csv (case,target)" in capsys.readouterr().err
