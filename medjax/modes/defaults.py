@@ -46,6 +46,12 @@ def defaults(name: str) -> Config:
     synth.translated = 1.0  # target contrast for this share of the patients beside the cases
     synth.beside = config_dict.placeholder(str)  # synthesize: a real data set to compare with
 
+    config.phantom = phantom = ConfigDict()  # prostates, made where data.root is unset
+    phantom.train = 0  # cases; 0: none
+    phantom.validation = 20
+    phantom.test = 100
+    phantom.missing = 0.0  # share of the lesions that nobody drew, of who trains and validates
+
     config.plan = plan = ConfigDict()  # what is unset follows the rules of data/plan.py
     plan.memory_gb = 4.0  # of one training step
     plan.width = 32  # channels of the first stage, doubled per stage

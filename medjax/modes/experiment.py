@@ -13,12 +13,13 @@ from medjax.data.cases import Case, Dataset
 from medjax.data.fingerprint import fingerprint
 from medjax.data.identity import join_duplicates
 from medjax.data.layouts import open_dataset
+from medjax.data.phantom import SPLIT
 from medjax.data.plan import Plan, make_plan, read_plan
 from medjax.data.splits import Split, read_split, split
 from medjax.errors import UserError
 from medjax.io.files import RASTER
 from medjax.losses.classification import UNKNOWN
-from medjax.modes import synthetic
+from medjax.modes import phantoms, synthetic
 from medjax.modes.defaults import Config, defaults
 from medjax.modes.folders import user_cache
 from medjax.progress import bar, console
@@ -81,12 +82,14 @@ def start_jax() -> None:
 
 
 def open_data(config: Config) -> Dataset:
-    """The data set of the config: the folder given, or synthetic cases made for the run.
+    """The data set of the config: the folder given, or phantoms or synthetic cases made for the run.
 
     Errors: no folder where the experiment has no synthetic cases; what `open_dataset` raises.
     """
     data, root, made = config.data, config.data.root, None
-    if not root:
+    if not root and config.phantom.train:
+        root = str(phantoms.make(config))
+    elif not root:
         if not config.synth.cases:
             raise UserError("config.data.root: is unset; give the folder of your data set")
         root, made = synthetic.make(config)
@@ -193,10 +196,13 @@ def check_tasks(config: Config, dataset: Dataset) -> None:
 
 
 def parted(config: Config, cases: Sequence[Case]) -> Split:
-    """Who trains, validates and is tested: as the file `data.split` says, or dealt out by the seed."""
+    """Who trains, validates and is tested: as `data.split` or phantoms say, or dealt out by the seed."""
     data = config.data
-    if data.split:
-        return read_split(Path(data.split), cases, config.tasks.learn)
+    own = data.split
+    if not (own or data.root) and config.phantom.train:
+        own = phantoms.folder(config) / SPLIT
+    if own:
+        return read_split(Path(own), cases, config.tasks.learn)
     return split(
         cases,
         folds=data.folds,

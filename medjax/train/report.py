@@ -49,7 +49,7 @@ def write_report(
         _headline(metrics),
         _data(results.get("data") or {}, plan),
         curves_section(curves),
-        _scores(metrics),
+        _scores({name: own for name, own in metrics.items() if name not in results}),
         findings_section(results),
         baseline_section(results.get("baseline") or {}),
         _every_case(rows),

@@ -126,6 +126,30 @@ def test_classes_alone_need_no_label_map(root, train_on, tmp_path):
     assert not (workdir / "predictions").exists()
 
 
+def test_phantoms_are_made_once_and_tell_who_is_tested(train_on, home, tmp_path, capsys):
+    """In the cache of a user, with the split that goes with them."""
+    flags = {
+        "phantom.train": 3,
+        "phantom.validation": 1,
+        "phantom.test": 2,
+        "plan.patch": (8, 16, 16),
+        "tasks.learn": ("classification",),
+        "train.steps": 1,
+    }
+    train = train_on("", {**FLAGS, **flags})
+    train(tmp_path / "run", {})
+    made = list((home / "medjax" / "phantoms").iterdir())
+    assert len(made) == 1
+    split = json.loads((tmp_path / "run" / "split.json").read_text("utf-8"))
+    assert split["train"] == ["train0000", "train0001", "train0002"]
+    assert split["test"] == ["test0000", "test0001"]
+    results = json.loads((tmp_path / "run" / "results.json").read_text("utf-8"))
+    assert results["classification"]["classes"] == ["none", "significant"]
+    assert results["classification"]["accuracy"]["n"] == 2
+    train(tmp_path / "other", {"train.learning_rate": 1e-4})
+    assert list((home / "medjax" / "phantoms").iterdir()) == made
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
