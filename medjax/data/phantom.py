@@ -33,7 +33,8 @@ def make_phantoms(
 
     A share `missing` of the lesions of those who train and validate was overlooked: they are no lesion in the
     label map, and nothing of them is in the class of the patient. Who is tested has all. The folder appears
-    whole or not at all; one that is there is kept.
+    whole or not at all; one that is there is kept. Patients are named by part, seed and number: no two of
+    different seeds have one name.
 
     Errors: a share outside 0 to 1, a number below 1, a folder of other phantoms.
     """
@@ -46,7 +47,7 @@ def make_phantoms(
         _check(root, wanted)
         return root
     names = {
-        part: [f"{part}{number:04d}" for number in range(count)]
+        part: [f"{part}-{seed}-{number:04d}" for number in range(count)]
         for part, count in zip(PARTS, cases, strict=True)
     }
     draw = jax.jit(_drawn)

@@ -13,10 +13,15 @@ from medjax.modes import experiment, train
 from medjax.modes.defaults import Config, defaults
 from medjax.modes.trained import learned_from
 from medjax.train import checkpoint, claims, results
+from medjax.train.claims_page import write_page
 from medjax.train.evaluate import read_rows
 
 console = progress.console
 KEPT = ("dice", "hd95", "accuracy", "brier")  # scores that a record holds, of those there are
+FIGURES = {  # of all test cases at once
+    "classification": ("accuracy", "auc", "brier", "calibration_error"),
+    "detection": ("cpm", "average_precision"),
+}
 BEFORE = "claim.before"  # in a stage: the key that gets the work folder of the stage before
 
 
@@ -61,7 +66,7 @@ def main(config: Config, workdir: Path) -> None:
                 (train.main if last else train.train)(its_config, folder)
         made = record(config, run, workdir)
         results.write_json(records / made.file, asdict(made))
-    claims.write_page(Path(chosen.page), rules, Path(chosen.results))
+    write_page(Path(chosen.page), rules, Path(chosen.results))
     console.print(f"made {records} and {chosen.page}")
 
 
@@ -186,7 +191,7 @@ def record(config: Config, run: Run, workdir: Path) -> claims.Record:
     last = results.read_json(run.stages[-1][1] / "results.json")
     scores: dict[str, dict[str, dict[str, float | None]]] = {}
     for row in read_rows(run.stages[-1][1] / "metrics.csv"):
-        for metric in row.keys() & set(KEPT):
+        for metric in (key for key in KEPT if key in row):
             by_case = scores.setdefault(row["class"], {}).setdefault(metric, {})
             by_case[row["case"]] = row[metric]
     stages = [
@@ -212,4 +217,15 @@ def record(config: Config, run: Run, workdir: Path) -> claims.Record:
         stages=stages,
         patients=last["data"]["patients"],
         scores=scores,
+        figures={
+            f"{part}: {name}": value
+            for part, names in FIGURES.items()
+            for name, value in _figures(last.get(part, {}), names).items()
+        },
     )
+
+
+def _figures(found: dict[str, Any], names: Sequence[str]) -> dict[str, float | None]:
+    """Those of one part of results.json; of an interval its mean."""
+    own = {name: found[name] for name in names if name in found}
+    return {name: v["mean"] if isinstance(v, dict) else v for name, v in own.items()}

@@ -15,7 +15,7 @@ def folder(config: Config) -> Path:
     own = config.phantom
     wanted = facts(config.seed, (own.train, own.validation, own.test), own.missing)
     named = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
-    return user_cache("phantoms", f"prostate-{named}")
+    return user_cache("phantoms", named, "prostate")
 
 
 def make(config: Config) -> Path:

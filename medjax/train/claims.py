@@ -1,7 +1,7 @@
-"""From the records of a claim's runs to its verdict and to CLAIMS.md: a function of those files alone."""
+"""From the records of a claim's runs to its verdict: a function of those files alone."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,10 @@ import yaml
 from jaxtyping import Float
 
 from medjax.errors import UserError
-from medjax.io.atomic import atomic
 from medjax.metrics.statistics import Interval, two_level_bootstrap, two_level_ratio
 from medjax.train.results import read_json
 
 Scores = Mapping[tuple[int, str], float]  # by seed and patient
-INTRODUCTION = """\
-# Claims
-
-Written by `--mode claims` from the records in `experiments/claims/results`; not to be edited. What
-decides was fixed in `experiments/claims/claims.yaml` before the first run.
-"""
 
 
 @dataclass(frozen=True)
@@ -29,9 +22,10 @@ class Claim:
 
     A patient's score is `metric` (more is better) of `structure`, or the mean of several, averaged over
     the patient's scans; `both_empty` where it is undefined, as the structure is neither there nor found.
-    Each arm is compared with the arm `baseline`; the verdict on the arm `decides` is the claim's. Where an
-    arm `full` has all that could be had, an arm is also measured as a share of it: it must reach `ratio` of
-    its mean and have `closed` so much of the gap between baseline and full.
+    Each arm that has such scores is compared with the arm `baseline`; the verdict on the arm `decides` is the
+    claim's. Where an arm `full` has all that could be had, an arm is also measured as a share of it: it must
+    reach `ratio` of its mean and have `closed` so much of the gap between baseline and full. `records` names
+    the claim whose runs this one judges too, by another metric or against another arm.
     """
 
     claim: str
@@ -51,6 +45,7 @@ class Claim:
     full: str = ""
     ratio: float = 0.0
     closed: float = 0.0
+    records: str = ""
 
     @property
     def structures(self) -> list[str]:
@@ -65,7 +60,8 @@ class Record:
     `recipe` says key by key what the arm does, the same for all its runs; `steps` the optimiser
     steps behind the judged weights; `stages` its trainings ({run, cases, steps, seconds}: arms may
     share one); `data` the set that it was judged on (name, cases, split_sha256); `patients` the
-    patient of each test case; `scores[structure][metric][case]`, None where undefined.
+    patient of each test case; `scores[structure][metric][case]`, None where undefined; `figures` those of
+    all test cases at once, which no rule decides by.
     """
 
     claim: str
@@ -81,6 +77,7 @@ class Record:
     stages: list[dict[str, Any]]
     patients: dict[str, str]
     scores: dict[str, dict[str, dict[str, float | None]]]
+    figures: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
@@ -116,6 +113,11 @@ def read_claims(path: Path) -> dict[str, Claim]:
             raise UserError(f"{path}: {name}: baseline and decides must be two of its arms")
         if claim.full and claim.full not in claim.arms.keys() - {claim.baseline, claim.decides}:
             raise UserError(f"{path}: {name}: full must be another of its arms")
+        if claim.records and (
+            claim.records not in claims
+            or not claim.arms.items() <= claims[claim.records].arms.items()
+        ):
+            raise UserError(f"{path}: {name}: records must name a claim that has all its arms")
     return claims
 
 
@@ -180,7 +182,9 @@ def judge(claim: Claim, records: Sequence[Record]) -> list[Outcome]:
                 most = _matrix(whole)
                 ratio = two_level_ratio(own, most, level=claim.level)
                 closed = two_level_ratio(own - base, most - base, level=claim.level)
-            result = None if arm == claim.full else verdict(effect, seeds, claim, ratio, closed)
+            other = not ours and any(record.arm == arm for record in records)
+            if arm != claim.full and not other:
+                result = verdict(effect, seeds, claim, ratio, closed)
         outcomes.append(Outcome(arm, seeds, patients, mean, effect, result, ratio, closed))
     return outcomes
 
@@ -212,6 +216,9 @@ def _check(claim: Claim, records: Sequence[Record]) -> None:
 def _scores(claim: Claim, records: Sequence[Record]) -> Scores:
     """The score of each seed and patient, the mean over the patient's scans."""
     scans: dict[tuple[int, str], list[float]] = {}
+    made = any(claim.metric in r.scores.get(s, {}) for r in records for s in claim.structures)
+    if not made and not {r.arm for r in records} & {claim.baseline, claim.decides, claim.full}:
+        return {}  # of an arm with another task
     for record in records:
         for structure in claim.structures:
             scores = record.scores.get(structure, {}).get(claim.metric)
@@ -233,78 +240,3 @@ def _matrix(scores: Scores) -> Float[np.ndarray, "seeds patients"]:
     for (seed, patient), score in scores.items():
         made[seeds.index(seed), patients.index(patient)] = score
     return made
-
-
-def summary(claims: Mapping[str, Claim], judged: Mapping[str, Sequence[Outcome]]) -> str:
-    """One line a claim, as a markdown table."""
-    rows = [("claim", "effect reported", "effect measured here [interval]", "verdict")]
-    for name, claim in claims.items():
-        found = next(o for o in judged[name] if o.arm == claim.decides)
-        reported = f"{claim.target:+g} {claim.metric} {', '.join(claim.structures)}"
-        if claim.full:
-            reported = f"{claim.ratio:g} of {claim.full}, {claim.closed:g} of the gap closed"
-        rows.append((claim.claim, reported, _effect(found.effect), found.verdict or ""))
-    return _table(rows)
-
-
-def page(claims: Mapping[str, Claim], records: Mapping[str, Sequence[Record]]) -> str:
-    """CLAIMS.md: the summary, then each claim with its arms. The same records give the same text."""
-    judged = {name: judge(claim, records[name]) for name, claim in claims.items()}
-    parts = [INTRODUCTION, summary(claims, judged)]
-    for name, claim in claims.items():
-        parts += [f"## {name}\n", "".join(f"- {line}\n" for line in _facts(claim, records[name]))]
-        shares = (f"of {claim.full}", "gap closed") if claim.full else ()
-        head = ("arm", "trains on", "seeds", "patients", "mean", "effect [interval]")
-        rows: list[tuple[str, ...]] = [(*head, *shares, "verdict")]
-        for o in judged[name]:
-            own = tuple(map(_share, (o.ratio, o.closed))) if claim.full else ()
-            found = (_share(o.mean), _effect(o.effect), *own, o.verdict or "")
-            rows.append((o.arm, claim.arms[o.arm], str(o.seeds), str(o.patients), *found))
-        parts.append(_table(rows))
-    return "\n".join(parts)
-
-
-def write_page(path: Path, claims: Mapping[str, Claim], results: Path) -> None:
-    """Writes CLAIMS.md whole or not at all, from `results/CLAIM/*.json`."""
-    text = page(claims, {name: read_records(results / name) for name in claims})
-    with atomic(path) as temporary:
-        temporary.write_text(text, "utf-8")
-
-
-def _facts(claim: Claim, records: Sequence[Record]) -> Iterator[str]:
-    yield f"Claim: {claim.claim}"
-    yield f"Source: {claim.source}"
-    yield f"Rule: {claim.rule}"
-    yield f"Command: `{claim.command}`"
-    if not records:
-        yield "No run yet."
-        return
-    data, stages = records[0].data, {s["run"]: s["seconds"] for r in records for s in r.stages}
-    yield f"Data: {data['name']}, {data['cases']} cases; {records[0].steps} optimiser steps in each arm"
-    yield f"Seeds: {_listed(r.seed for r in records)}; folds: {_listed(r.fold for r in records)}"
-    yield f"Device: {_listed(r.device for r in records)}"
-    yield f"Commit (+: changed since): {_listed(_short(r.commit) for r in records)}"
-    yield f"Time: {sum(stages.values()) / 60:.0f} minutes of training; trainings: {len(stages)}"
-
-
-def _short(commit: str) -> str:
-    return commit[:12] + "+" * commit.endswith("+") or "unknown"
-
-
-def _listed(values: Iterable[Any]) -> str:
-    return ", ".join(map(str, sorted(set(values))))
-
-
-def _effect(effect: Interval | None) -> str:
-    if effect is None:
-        return ""
-    return f"{effect.mean:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}]"
-
-
-def _share(found: Interval | None) -> str:
-    return "" if found is None else f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -49,7 +49,7 @@ def test_a_folder_is_a_data_set_without_findings(root):
     assert all(case.target is not None for case in dataset.cases)
     parts = read_split(root / "split.json", dataset.cases)
     assert tuple(map(len, (parts.train, parts.validation, parts.test))) == CASES
-    volume = nib.load(root / "imagesTr" / "test0000_0001.nii.gz")
+    volume = nib.load(root / "imagesTr" / "test-4-0000_0001.nii.gz")
     assert volume.shape == prostate.SHAPE
     np.testing.assert_allclose(volume.header.get_zooms(), prostate.SPACING)
 

@@ -198,7 +198,7 @@ def test_faults_of_a_claim_end_in_one_line_before_any_training(make, said, place
 @pytest.mark.parametrize(
     "part",
     [
-        *sorted(path.name for path in CLAIMS.glob("*.py")),
+        "synthetic.py",
         "synthetic.py:phantom",
         "synthetic.py:pretraining",
         "synthetic.py:sclerosis",
@@ -212,6 +212,26 @@ def test_a_shipped_claim_is_sound_as_far_as_its_data(part, place, tmp_path, caps
             + [f"--config.claim.{key}={tmp_path / key}" for key in ("results", "page")]
         )
     assert "medjax: config.data.root: is unset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["tasks.py", "tasks.py:misscaled", "tasks.py:missing"])
+def test_a_shipped_claim_on_phantoms_is_sound_up_to_its_first_training(
+    part, tmp_path, monkeypatch, capsys
+):
+    def stop(config, folder):
+        raise UserError(f"would train {folder.name}")
+
+    monkeypatch.setattr(train, "main", stop)
+    with pytest.raises(SystemExit):
+        cli.run(
+            [f"--config={CLAIMS / part}", f"--workdir={tmp_path / 'run'}"]
+            + [f"--config.claim.{key}={tmp_path / key}" for key in ("results", "page")]
+        )
+    assert "medjax: would train stage-1" in capsys.readouterr().err
+
+
+def test_every_shipped_claim_is_tried_here():
+    assert {path.name for path in CLAIMS.glob("*.py")} == {"synthetic.py", "tasks.py"}
 
 
 def test_a_claim_leaves_records_and_a_page(claimed, place):

@@ -141,8 +141,8 @@ def test_phantoms_are_made_once_and_tell_who_is_tested(train_on, home, tmp_path,
     made = list((home / "medjax" / "phantoms").iterdir())
     assert len(made) == 1
     split = json.loads((tmp_path / "run" / "split.json").read_text("utf-8"))
-    assert split["train"] == ["train0000", "train0001", "train0002"]
-    assert split["test"] == ["test0000", "test0001"]
+    assert split["train"] == ["train-0-0000", "train-0-0001", "train-0-0002"]
+    assert split["test"] == ["test-0-0000", "test-0-0001"]
     results = json.loads((tmp_path / "run" / "results.json").read_text("utf-8"))
     assert results["classification"]["classes"] == ["none", "significant"]
     assert results["classification"]["accuracy"]["n"] == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from medjax.errors import UserError
 from medjax.metrics.statistics import Interval, two_level_bootstrap
@@ -14,13 +15,11 @@ from medjax.train.claims import (
     Claim,
     Record,
     judge,
-    page,
     read_claims,
     read_records,
-    summary,
     verdict,
-    write_page,
 )
+from medjax.train.claims_page import page, summary, write_page
 
 RULES = Path(__file__).parents[2] / "experiments" / "claims" / "claims.yaml"
 CLAIM = Claim(
@@ -291,3 +290,50 @@ def test_a_file_that_is_no_record_is_named(text, tmp_path):
     (tmp_path / "real-seed0-fold0.json").write_text(text)
     with pytest.raises(UserError, match=r"real-seed0-fold0\.json"):
         read_records(tmp_path)
+
+
+def test_a_claim_may_judge_the_runs_of_another(tmp_path):
+    """By another metric, of those arms that it names; figures of all cases stand with the runs alone."""
+    made = arms(0.08)
+    for number, record in enumerate(made):
+        cases = record.patients
+        record.scores["classification"] = {"accuracy": dict.fromkeys(cases, 0.25 * (number >= 3))}
+        record.figures["classification: auc"] = 0.5 + number / 10
+    made += [replace(r, arm="alone", scores={"WT": r.scores["WT"]}) for r in made[:3]]
+    made += [
+        replace(r, arm="other", scores={"classification": r.scores["classification"]}, figures={})
+        for r in made[:3]
+    ]
+    (tmp_path / "more").mkdir()
+    for record in made:
+        (tmp_path / "more" / record.file).write_text(json.dumps(asdict(record)))
+    own = replace(CLAIM, arms={**CLAIM.arms, "alone": "one task", "other": "another task"})
+    other = replace(
+        CLAIM, metric="accuracy", structure="classification", target=0.25, records="more"
+    )
+    write_page(tmp_path / "CLAIMS.md", {"more": own, "other": other}, tmp_path)
+    text = (tmp_path / "CLAIMS.md").read_text("utf-8")
+    assert "| more | real scans and more | 3 | 8 | 0.250 [0.250, 0.250] | +0.250" in text
+    assert text.count("Means over runs") == 1
+    assert "| more | 0.900 |" in text
+    assert "| alone | 0.600 |" in text
+    assert "| other | another task | 0 | 0 |  |  |  |\n" in text  # it has no Dice
+    none = [replace(r, scores={}) if r.arm == "more" else r for r in made]
+    with pytest.raises(UserError, match="has no dice of WT"):
+        judge(own, none)
+
+
+def test_records_must_be_of_a_claim_that_has_the_arms(tmp_path):
+    rules = tmp_path / "claims.yaml"
+    fields = {k: v for k, v in asdict(CLAIM).items() if v != ""}
+    for entry, fits in (
+        ({"records": "more"}, True),
+        ({"records": "none"}, False),
+        ({"records": "more", "arms": {**CLAIM.arms, "new": "another"}}, False),
+    ):
+        rules.write_text(yaml.safe_dump({"more": fields, "other": {**fields, **entry}}))
+        if fits:
+            assert read_claims(rules)["other"].records == "more"
+            continue
+        with pytest.raises(UserError, match="other: records must name a claim that has all its"):
+            read_claims(rules)

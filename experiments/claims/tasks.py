@@ -1,0 +1,93 @@
+"""Do learned task weights help? The claims `tasks` and its like, `misscaled`, `missing`, on phantoms.
+
+    python launch.py --config experiments/claims/tasks.py --workdir runs/tasks
+    python launch.py --config experiments/claims/tasks.py:misscaled --workdir runs/misscaled
+    python launch.py --config experiments/claims/tasks.py:missing --workdir runs/missing
+
+Each seed makes prostates of its own: 100 train, 20 validate, 100 are tested. All arms have the same encoder,
+the same patients and the same steps. `tasks` judges every arm by the Dice of zones and lesions; other claims
+judge the same runs by the accuracy of the diagnosis, and against one task at a time.
+
+`misscaled`: the losses are measured in other units, segmentation times 0.01 and detection times 100, as
+happens to who sums what a library gives. `missing`: of those who train, a share of the lesions was drawn by
+nobody.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from medjax.errors import UserError
+from medjax.modes.defaults import Config, defaults
+
+HERE = Path(__file__).parent
+ALL = ("segmentation", "classification", "detection")
+RULES = ("uncertainty", "famo", "dwa", "gradnorm")
+UNITS = {"tasks.scale.segmentation": 0.01, "tasks.scale.detection": 100.0}
+Stage = dict[str, Any]
+
+
+def get_config(part: str = "tasks") -> Config:
+    """The claim on task weights, on losses of other units (`misscaled`), or on labels that are `missing`."""
+    arms = {"tasks": task_weights, "misscaled": misscaled, "missing": missing}
+    if part not in arms:
+        raise UserError(f"tasks.py:{part}: give :misscaled, :missing or nothing")
+    config = defaults(part)
+    config.mode = "claims"
+    network(config)
+
+    claim = ConfigDict()
+    claim.name = part
+    claim.rules = str(HERE / "claims.yaml")
+    claim.results = str(HERE / "results")
+    claim.page = str(HERE.parents[1] / "CLAIMS.md")
+    claim.seeds = (1, 2, 3, 4, 5)
+    claim.folds = (0,)  # the split comes with the patients
+    claim.arms = {arm: (stage,) for arm, stage in arms[part]().items()}
+    with config.unlocked():
+        config.claim = claim
+    return config
+
+
+def network(config: Config) -> None:
+    """A small network that sees whole glands, for 2 CPU cores."""
+    config.phantom.train = 100
+    config.plan.patch = (16, 48, 48)
+    config.plan.batch = 4
+    config.plan.width = 8
+    config.plan.stages = 4
+    config.tasks.learn = ALL
+    config.tasks.objects = "lesion"
+    config.train.steps = 400
+    config.train.learning_rate = 3e-3
+    config.train.validations = 1
+    config.eval.mirror = False
+    config.eval.largest_component = False
+
+
+def task_weights() -> dict[str, Stage]:
+    """One task at a time, weights that stay, weights that are learned."""
+    alone = {f"{task}_alone": {"tasks.learn": (task,)} for task in ALL}
+    return {**alone, "equal": {}, **learned()}
+
+
+def misscaled() -> dict[str, Stage]:
+    """Equal weights of losses in the usual units and in others, and learned weights in the others."""
+    other = {"equal": {}, **learned()}
+    return {"right": {}, **{arm: {**UNITS, **stage} for arm, stage in other.items()}}
+
+
+def missing() -> dict[str, Stage]:
+    """Three tasks, and segmentation alone, with all labels of lesions, without a quarter, without half."""
+    tasks = {"three": {"tasks.rule": "uncertainty"}, "alone": {"tasks.learn": ALL[:1]}}
+    return {
+        f"{name}_{percent:02}": {**stage, "phantom.missing": percent / 100}
+        for percent in (0, 25, 50)
+        for name, stage in tasks.items()
+    }
+
+
+def learned() -> dict[str, Stage]:
+    """An arm for each rule."""
+    return {rule: {"tasks.rule": rule} for rule in RULES}

@@ -1,0 +1,109 @@
+"""CLAIMS.md: every claim with its rule, its arms and what came out of them."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medjax.io.atomic import atomic
+from medjax.metrics.statistics import Interval
+from medjax.train.claims import Claim, Outcome, Record, judge, read_records
+
+INTRODUCTION = """\
+# Claims
+
+Written by `--mode claims` from the records in `experiments/claims/results`; not to be edited. What
+decides was fixed in `experiments/claims/claims.yaml` before the first run.
+"""
+
+
+def summary(claims: Mapping[str, Claim], judged: Mapping[str, Sequence[Outcome]]) -> str:
+    """One line a claim, as a markdown table."""
+    rows = [("claim", "effect reported", "effect measured here [interval]", "verdict")]
+    for name, claim in claims.items():
+        found = next(o for o in judged[name] if o.arm == claim.decides)
+        reported = f"{claim.target:+g} {claim.metric} {', '.join(claim.structures)}"
+        if claim.full:
+            reported = f"{claim.ratio:g} of {claim.full}, {claim.closed:g} of the gap closed"
+        rows.append((claim.claim, reported, _effect(found.effect), found.verdict or ""))
+    return _table(rows)
+
+
+def page(claims: Mapping[str, Claim], records: Mapping[str, Sequence[Record]]) -> str:
+    """CLAIMS.md: the summary, then each claim with its arms. The same records give the same text."""
+    judged = {name: judge(claim, records[name]) for name, claim in claims.items()}
+    parts = [INTRODUCTION, summary(claims, judged)]
+    for name, claim in claims.items():
+        parts += [f"## {name}\n", "".join(f"- {line}\n" for line in _facts(claim, records[name]))]
+        shares = (f"of {claim.full}", "gap closed") if claim.full else ()
+        head = ("arm", "trains on", "seeds", "patients", "mean", "effect [interval]")
+        rows: list[tuple[str, ...]] = [(*head, *shares, "verdict")]
+        for o in judged[name]:
+            own = tuple(map(_share, (o.ratio, o.closed))) if claim.full else ()
+            found = (_share(o.mean), _effect(o.effect), *own, o.verdict or "")
+            rows.append((o.arm, claim.arms[o.arm], str(o.seeds), str(o.patients), *found))
+        parts.append(_table(rows))
+        parts += _figures(claim, records[name]) if not claim.records else []
+    return "\n".join(parts)
+
+
+def _figures(claim: Claim, records: Sequence[Record]) -> list[str]:
+    """The means over runs of what belongs to all test cases at once, as a table."""
+    names = list(dict.fromkeys(name for record in records for name in record.figures))
+    rows: list[tuple[str, ...]] = [("arm", *names)]
+    for arm in claim.arms:
+        own = [record.figures for record in records if record.arm == arm]
+        known = [[v for f in own if (v := f.get(name)) is not None] for name in names]
+        rows.append((arm, *("" if not v else f"{np.mean(v):.3f}" for v in known)))
+    return ["Means over runs, which nothing is decided by:\n", _table(rows)] if names else []
+
+
+def write_page(path: Path, claims: Mapping[str, Claim], results: Path) -> None:
+    """Writes CLAIMS.md whole or not at all, from `results/CLAIM/*.json`."""
+    records = {}
+    for name, claim in claims.items():
+        found = read_records(results / (claim.records or name))
+        records[name] = [r for r in found if not claim.records or r.arm in claim.arms]
+    text = page(claims, records)
+    with atomic(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def _facts(claim: Claim, records: Sequence[Record]) -> Iterator[str]:
+    yield f"Claim: {claim.claim}"
+    yield f"Source: {claim.source}"
+    yield f"Rule: {claim.rule}"
+    yield f"Command: `{claim.command}`"
+    if not records:
+        yield "No run yet."
+        return
+    data, stages = records[0].data, {s["run"]: s["seconds"] for r in records for s in r.stages}
+    yield f"Data: {data['name']}, {data['cases']} cases; {records[0].steps} optimiser steps in each arm"
+    yield f"Seeds: {_listed(r.seed for r in records)}; folds: {_listed(r.fold for r in records)}"
+    yield f"Device: {_listed(r.device for r in records)}"
+    yield f"Commit (+: changed since): {_listed(_short(r.commit) for r in records)}"
+    yield f"Time: {sum(stages.values()) / 60:.0f} minutes of training; trainings: {len(stages)}"
+
+
+def _short(commit: str) -> str:
+    return commit[:12] + "+" * commit.endswith("+") or "unknown"
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(map(str, sorted(set(values))))
+
+
+def _effect(effect: Interval | None) -> str:
+    if effect is None:
+        return ""
+    return f"{effect.mean:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}]"
+
+
+def _share(found: Interval | None) -> str:
+    return "" if found is None else f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
