@@ -16,7 +16,7 @@ from medjax.metrics.statistics import aggregate
 from medjax.modes import cyclegan, experiment, masked
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
-from medjax.modes.trained import build_finder, build_predictor, frame, load_weights
+from medjax.modes.trained import build_finder, build_predictor, finds, frame, load_weights
 from medjax.train import findings, results
 from medjax.train.baseline import compare
 from medjax.train.evaluate import Row, choose_largest, judge, read_rows, summary, write_rows
@@ -45,6 +45,7 @@ def external(run: Experiment) -> Experiment:
     """
     plan, root = run.plan, run.config.eval.root
     dataset = open_dataset(root, channels=plan.channels)
+    dataset = experiment.with_tables(run.config, dataset, root)
     names = dataset.convention.judged
     missing = [name for name in plan.names if name not in names]
     if missing:
@@ -54,7 +55,7 @@ def external(run: Experiment) -> Experiment:
         )
     cases, notes = join_duplicates(dataset.cases)
     dataset = replace(dataset, cases=cases, assumed=(*dataset.assumed, *notes))
-    parts = Split((), (), tuple(case.id for case in cases if case.label))
+    parts = Split((), (), tuple(case.id for case in cases if case.tells(run.config.tasks.learn)))
     return replace(run, dataset=dataset, split=parts)
 
 
@@ -69,42 +70,46 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
         return
     config, plan, judged = run.config, run.plan, outside or run
     out = run.workdir / f"eval-{outside.dataset.name}" if outside else run.workdir
+    cases, known = judged.cases(judged.split.test), judged.dataset
+    spacing = () if outside else run.spacing
     begin = time.perf_counter()
     model, params, facts = load_weights(config, plan, run.workdir)
-    rows: list[Row] = []
     content: dict[str, Any] = {"prediction": {"checkpoint": config.eval.checkpoint}}
+    rows: list[Row] = []
+    metrics: dict[str, Any] = {}
+    made: list[str] = []
     predictor = None
     if "segmentation" in config.tasks.learn:
         predictor = chosen_predictor(run, model, params)
         rows = judge(
-            judged.cases(judged.split.test),
+            cases,
             predictor,
             out / "predictions",
-            spacing=() if outside else run.spacing,
+            spacing=spacing,
             tolerance=config.eval.tolerance,
-            convention=judged.dataset.convention,
+            convention=known.convention,
             progress=progress.bar("predicting test cases"),
         )
+        metrics = summary(rows, plan.names)
+        made.append("predictions")
         content["prediction"] |= {
             "mirror_axes": predictor.mirror_axes,
             "keep_largest": [plan.names[k - plan.exclusive] for k in predictor.keep_largest],
         }
-    metrics = summary(rows, plan.names) if predictor else {}
-    tables: list[str] = []
-    if set(config.tasks.learn) - {"segmentation"}:
-        said = findings.judge_findings(
-            judged.cases(judged.split.test),
+    if finds(config):
+        said = findings.say_all(
+            cases,
             build_finder(config, plan, model, params),
-            judged.dataset.targets,
-            spacing=() if outside else run.spacing,
-            convention=judged.dataset.convention,
+            known.targets,
+            spacing=spacing,
+            convention=known.convention,
             progress=progress.bar("looking at test cases"),
         )
         content |= findings.content(said, plan.targets)
-        tables = findings.write_findings(out, said, plan.targets)
-        more = findings.rows(said)
-        metrics |= {findings.CLASSIFICATION: aggregate(more)} if more else {}
-        rows = [*rows, *more]
+        made += findings.write_findings(out, said, plan.targets)
+        classes = findings.rows(said)
+        metrics |= {findings.CLASSIFICATION: aggregate(classes)} if classes else {}
+        rows = [*rows, *classes]
     write_rows(out / "metrics.csv", rows)
     seconds = time.perf_counter() - begin
     content = {**frame(judged, stored, facts, metrics, seconds), **content}
@@ -114,13 +119,13 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
     results.write_json(out / "results.json", content)
     shown = (
         showcase(
-            {case.id: case for case in judged.dataset.cases},
+            {case.id: case for case in known.cases},
             [row for row in rows if row["class"] in plan.names],
             predictor,
             attention(model, params, plan),
             out / "predictions",
-            spacing=() if outside else run.spacing,
-            convention=judged.dataset.convention,
+            spacing=spacing,
+            convention=known.convention,
         )
         if predictor
         else ()
@@ -136,8 +141,7 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
         classes=plan.labels.classes,
     )
     announce(content)
-    made = ("predictions",) if predictor else ()
-    for name in (*made, "metrics.csv", *tables, "results.json", "report.html"):
+    for name in (*made, "metrics.csv", "results.json", "report.html"):
         console.print(f"made {out / name}")
     console.print(f"made {run.workdir / 'checkpoints'}")
 

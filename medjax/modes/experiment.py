@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from medjax.data.annotations import annotated
 from medjax.data.cases import Case, Dataset
 from medjax.data.fingerprint import fingerprint
 from medjax.data.identity import join_duplicates
@@ -95,6 +96,7 @@ def open_data(config: Config) -> Dataset:
         root, made = synthetic.make(config)
     convention = data.convention or (synthetic.recipe(config).convention.name if made else "")
     dataset = open_dataset(root, data.layout, channels=tuple(data.channels), convention=convention)
+    dataset = with_tables(config, dataset, root)
     cases = dataset.cases
     if made is not None:  # a cache shared by runs of other sizes may hold more
         cases = tuple(case for case in cases if case.id in made)
@@ -102,6 +104,13 @@ def open_data(config: Config) -> Dataset:
         cases = cases[: data.cases]
     joined, notes = join_duplicates(cases)
     return replace(dataset, cases=joined, assumed=(*dataset.assumed, *notes))
+
+
+def with_tables(config: Config, dataset: Dataset, root: str) -> Dataset:
+    """What targets.csv and objects.csv of the folder say of its cases, where that is to be learned."""
+    if set(config.tasks.learn) <= {"segmentation"}:
+        return dataset
+    return annotated(dataset, Path(root))
 
 
 def assumptions(config: Config, dataset: Dataset) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`--mode predict`: label maps on each input's own grid; one bad file does not stop the others."""
+"""`--mode predict`: label maps, classes and objects of each input; one bad file does not stop the others."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,8 +15,9 @@ from medjax.infer.restore import restore_channel, restore_labels
 from medjax.io.files import write
 from medjax.modes import experiment
 from medjax.modes.defaults import Config
-from medjax.modes.trained import build_predictor, load_weights
+from medjax.modes.trained import build_finder, build_predictor, finds, load_weights
 from medjax.space.volume import Volume
+from medjax.train import findings
 from medjax.train.results import read_json
 
 console = progress.console
@@ -33,7 +34,8 @@ def main(
     """Predicts every case under `source` into `output/CASE.nii.gz` (.png for pictures).
 
     With `save_probabilities` also `output/CASE_CLASS.nii.gz` per class or region, float32 in [0,
-    1]. Errors: no trained run in the work folder, nothing to predict, and, at the end, the files
+    1]. A model that tells classes or finds objects leaves classification.csv and detection.csv there. Errors:
+    no trained run in the work folder, nothing to predict, and, at the end, the files
     that failed.
     """
     experiment.start_jax()
@@ -46,25 +48,28 @@ def main(
     cases = find_inputs(source, plan.channels)
     model, params, _ = load_weights(config, plan, workdir)
     predictor = build_predictor(config, plan, model, params)
+    finder = build_finder(config, plan, model, params)
     judged = workdir / "results.json"
     if judged.is_file():
-        names = read_json(judged)["prediction"]["keep_largest"]
+        names = read_json(judged)["prediction"].get("keep_largest", ())
         kept = tuple(plan.names.index(name) + plan.exclusive for name in names)
         predictor = replace(predictor, keep_largest=kept)
-    failed = []
+    spacing = tuple(config.data.spacing)
+    segments = "segmentation" in config.tasks.learn
+    failed, said = [], []
     for case in progress.bar("predicting")(cases):
         try:
-            predict(
-                case,
-                predictor,
-                output,
-                tuple(config.data.spacing),
-                save_probabilities=save_probabilities,
-            )
+            if finds(config):
+                said.append(findings.say(case, finder, spacing=spacing))
+            if segments:
+                predict(case, predictor, output, spacing, save_probabilities=save_probabilities)
         except UserError as error:
             failed.append(str(error))
             console.print(f"{case.id}: {error}")
-    console.print(f"made {len(cases) - len(failed)} of {len(cases)} label maps in {output}")
+    if segments:
+        console.print(f"made {len(cases) - len(failed)} of {len(cases)} label maps in {output}")
+    for name in findings.write_findings(output, said, plan.targets):
+        console.print(f"made {output / name}")
     if failed:
         raise UserError(
             f"{len(failed)} of {len(cases)} inputs failed and the others are done: {'; '.join(failed)}"

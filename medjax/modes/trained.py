@@ -79,6 +79,11 @@ def build_predictor(config: Config, plan: Plan, model: UNet | Twin, params: Any)
     )
 
 
+def finds(config: Config) -> bool:
+    """Whether a model tells classes or finds objects, beside or instead of segmenting."""
+    return any(task != "segmentation" for task in config.tasks.learn)
+
+
 def build_finder(config: Config, plan: Plan, model: UNet | Twin, params: Any) -> Finder:
     """The trained model as a function from scans to classes and objects."""
     return Finder(

@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.table import Table
 
 from medjax import progress
+from medjax.data.annotations import annotated
 from medjax.data.layouts import open_dataset
 from medjax.data.verify import verify
 from medjax.errors import UserError
@@ -21,11 +22,18 @@ def main(config: Config, workdir: Path) -> None:
     dataset = open_dataset(
         data.root, data.layout, channels=tuple(data.channels), convention=data.convention
     )
+    dataset = annotated(dataset, Path(data.root))
     patients = {case.patient for case in dataset.cases}
     console.print(
         f"{dataset.name}: layout {dataset.layout}, {len(dataset.cases)} cases of {len(patients)} patients, "
         f"channels {', '.join(dataset.channels)}, labels {dataset.convention.describe()}"
     )
+    if dataset.targets:
+        known = sum(case.target is not None for case in dataset.cases)
+        console.print(f"classes of {known} cases: {', '.join(dataset.targets)}")
+    searched = [case.objects for case in dataset.cases if case.objects is not None]
+    if searched:
+        console.print(f"{sum(map(len, searched))} objects listed of {len(searched)} cases")
     for text in dataset.assumed:
         console.print(f"assumed: {text}")
     findings = verify(dataset, progress=progress.bar("checking"))

@@ -2,9 +2,8 @@
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -23,20 +22,46 @@ CLASSIFICATION = "classification"  # its name among the classes of metrics.csv
 OVERLAP = 0.1  # of boxes, from which a finding hits in the average precision (nnDetection's)
 
 
-@dataclass
-class Judged:
-    """What was said of the test cases, and what is so: of each list the cases that somebody judged before."""
+class Said(NamedTuple):
+    """What a model says of a case, and what is so, where somebody knows: None where not.
 
-    classified: list[str] = field(default_factory=list)
-    probabilities: list[Float[np.ndarray, " k"]] = field(default_factory=list)
-    targets: list[int] = field(default_factory=list)
-    searched: list[str] = field(default_factory=list)
-    found: list[Objects] = field(default_factory=list)
-    there: list[Objects] = field(default_factory=list)
-    origins: list[np.ndarray] = field(default_factory=list)  # mm along the axes -> mm of the world
+    `classes`: probabilities; `target`: the class. `objects` and `there` in mm along the RAS+ axes of the scan
+    from its first voxel on; `world` brings them to mm of the world.
+    """
+
+    case: str
+    classes: Float[np.ndarray, " k"] | None
+    objects: Objects | None
+    world: Float[np.ndarray, "4 4"]
+    target: int | None = None
+    there: Objects | None = None
 
 
-def judge_findings(
+def say(
+    case: Case,
+    finder: Finder,
+    names: Sequence[str] = (),
+    *,
+    spacing: Sequence[float] = (),
+    convention: Convention | None = None,
+) -> Said:
+    """What the model says of one case. Errors name the file.
+
+    `names` are those of the cases' targets, matched with the plan's by name: a class that the plan does not
+    know is none. `convention` of the label map, where it is not the plan's.
+    """
+    plan = finder.plan
+    theirs = convention or plan.labels
+    scan = load(case, theirs, len(plan.channels), spacing=spacing)
+    found = finder(scan, case.id)
+    name = None if case.target is None else names[case.target]
+    target = plan.targets.index(name) if name in plan.targets else None
+    there = None if found.objects is None else boxes(case, scan, theirs, plan.objects)
+    world = scan.affine @ np.diag([*(1 / s for s in scan.spacing), 1])
+    return Said(case.id, found.classes, found.objects, world, target, there)
+
+
+def say_all(
     cases: Sequence[Case],
     finder: Finder,
     names: Sequence[str],
@@ -44,54 +69,44 @@ def judge_findings(
     spacing: Sequence[float] = (),
     convention: Convention | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
-) -> Judged:
-    """What the model says of each case whose class or objects are known; one case is in memory at a time.
-
-    `names` are those of the cases' targets, matched with the plan's by name; a class that the plan does
-    not know is left out. `convention` of the references, where it is not the plan's.
-    """
-    plan, judged = finder.plan, Judged()
-    theirs = convention or plan.labels
-    for case in progress(cases):
-        scan = load(case, theirs, len(plan.channels), spacing=spacing)
-        found = finder(scan, case.id)
-        name = None if case.target is None else names[case.target]
-        if found.classes is not None and name in plan.targets:
-            judged.classified.append(case.id)
-            judged.probabilities.append(found.classes)
-            judged.targets.append(plan.targets.index(name))
-        if found.objects is None:
-            continue
-        reference = boxes(case, scan, theirs, plan.objects)
-        if reference is not None:
-            judged.searched.append(case.id)
-            judged.found.append(found.objects)
-            judged.there.append(reference)
-            judged.origins.append(scan.affine @ np.diag([*(1 / s for s in scan.spacing), 1]))
-    return judged
-
-
-def rows(judged: Judged) -> list[dict[str, Any]]:
-    """A line of metrics.csv for each case of known class: whether it was right, and its Brier score."""
-    if not judged.classified:
-        return []
-    p, target = np.array(judged.probabilities), np.array(judged.targets)
-    right = (p.argmax(axis=1) == target).astype(float)
+) -> list[Said]:
+    """The same of several; one case is in memory at a time."""
     return [
-        {"case": case, "class": CLASSIFICATION, "accuracy": float(one), "brier": float(score)}
-        for case, one, score in zip(judged.classified, right, brier(p, target), strict=True)
+        say(case, finder, names, spacing=spacing, convention=convention) for case in progress(cases)
     ]
 
 
-def classification(judged: Judged, names: Sequence[str]) -> dict[str, Any]:
+def classified(said: Sequence[Said]) -> tuple[Float[np.ndarray, "n k"], Int[np.ndarray, " n"]]:
+    """Probabilities and classes of the cases whose class is known."""
+    known = [(s.classes, s.target) for s in said if s.classes is not None and s.target is not None]
+    if not known:
+        return np.zeros((0, 0)), np.zeros(0, int)
+    p, target = zip(*known, strict=True)
+    return np.array(p, float), np.array(target, int)
+
+
+def rows(said: Sequence[Said]) -> list[dict[str, Any]]:
+    """A line of metrics.csv for each case of known class: whether it was right, and its Brier score."""
+    p, target = classified(said)
+    if not len(p):
+        return []
+    cases = [s.case for s in said if s.classes is not None and s.target is not None]
+    right = (p.argmax(axis=1) == target).astype(float)
+    return [
+        {"case": case, "class": CLASSIFICATION, "accuracy": float(one), "brier": float(score)}
+        for case, one, score in zip(cases, right, brier(p, target), strict=True)
+    ]
+
+
+def classification(said: Sequence[Said], names: Sequence[str]) -> dict[str, Any]:
     """Accuracy and Brier score with intervals over cases, AUC (mean of one against the rest), calibration."""
-    p, target = np.array(judged.probabilities), np.array(judged.targets)
+    p, target = classified(said)
     confusion = np.zeros((len(names), len(names)), int)
     np.add.at(confusion, (target, p.argmax(axis=1)), 1)
     present = confusion.sum(axis=1) > 0
     recall = np.diag(confusion)[present] / confusion.sum(axis=1)[present]
     return {
-        **aggregate([{k: row[k] for k in ("accuracy", "brier")} for row in rows(judged)]),
+        **aggregate([{k: row[k] for k in ("accuracy", "brier")} for row in rows(said)]),
         "balanced_accuracy": float(recall.mean()),
         "auc": area(p, target),
         "calibration_error": calibration_error(p, target),
@@ -107,57 +122,60 @@ def area(p: Float[np.ndarray, "n k"], target: Int[np.ndarray, " n"]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def detection(judged: Judged) -> dict[str, Any]:
+def detection(said: Sequence[Said]) -> dict[str, Any]:
     """FROC with its mean sensitivity (CPM) and interval over scans, and average precision."""
-    curve = froc(judged.found, judged.there)
+    known = [(s.objects, s.there) for s in said if s.objects is not None and s.there is not None]
+    found, there = [pair[0] for pair in known], [pair[1] for pair in known]
+    curve = froc(found, there)
     return {
         "cpm": curve.cpm._asdict(),
         "rates": curve.rates,
         "sensitivity": curve.sensitivity,
-        "average_precision": average_precision(judged.found, judged.there, overlap=OVERLAP),
+        "average_precision": average_precision(found, there, overlap=OVERLAP),
         "overlap": OVERLAP,
         "objects": curve.lesions,
-        "scans": len(judged.searched),
+        "scans": len(known),
     }
 
 
-def write_findings(folder: Path, judged: Judged, names: Sequence[str]) -> list[str]:
-    """classification.csv and detection.csv, of what there is; returns their names.
+def content(said: Sequence[Said], names: Sequence[str]) -> Mapping[str, Any]:
+    """What results.json says of them, of what is known."""
+    found = {}
+    if len(classified(said)[0]):
+        found["classification"] = classification(said, names)
+    if any(s.objects is not None and s.there is not None for s in said):
+        found["detection"] = detection(said)
+    return found
 
-    Places are in mm of the world (RAS+), sizes in mm along the axes of the scan.
+
+def write_findings(folder: Path, said: Sequence[Said], names: Sequence[str]) -> list[str]:
+    """classification.csv and detection.csv, of what the model says; returns their names.
+
+    Places are in mm of the world (RAS+), sizes in mm along the axes of the scan, the surest object first; the
+    target is empty where nobody knows it.
     """
     made = []
-    if judged.classified:
-        header = ["case", "target", "predicted", *names]
-        lines = [
-            [case, names[target], names[int(p.argmax())], *(f"{v:.6g}" for v in p)]
-            for case, target, p in zip(
-                judged.classified, judged.targets, judged.probabilities, strict=True
-            )
-        ]
-        made.append(_write(folder / "classification.csv", header, lines))
-    if judged.searched:
-        header = ["case", "score", "x", "y", "z", "size_x", "size_y", "size_z"]
-        lines = [
-            [case, *(f"{v:.6g}" for v in (score, *origin[:3, :3] @ centre + origin[:3, 3], *size))]
-            for case, own, origin in zip(judged.searched, judged.found, judged.origins, strict=True)
-            for centre, size, score in zip(own.centre, own.size, own.score, strict=True)
-        ]
-        made.append(_write(folder / "detection.csv", header, lines))
+    classes = [s for s in said if s.classes is not None]
+    if classes:
+        lines = [["case", "target", "predicted", *names]]
+        for one in classes:
+            p = np.asarray(one.classes)
+            target = "" if one.target is None else names[one.target]
+            lines.append([one.case, target, names[int(p.argmax())], *(f"{v:.6g}" for v in p)])
+        made.append(_write(folder / "classification.csv", lines))
+    if any(s.objects is not None for s in said):
+        lines = [["case", "score", "x", "y", "z", "size_x", "size_y", "size_z"]]
+        for one in said:
+            if one.objects is None:
+                continue
+            for centre, size, score in zip(*one.objects[:3], strict=True):
+                place = one.world[:3, :3] @ centre + one.world[:3, 3]
+                lines.append([one.case, *(f"{v:.6g}" for v in (score, *place, *size))])
+        made.append(_write(folder / "detection.csv", lines))
     return made
 
 
-def _write(path: Path, header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def _write(path: Path, lines: Sequence[Sequence[str]]) -> str:
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *lines])
+        csv.writer(file).writerows(lines)
     return path.name
-
-
-def content(judged: Judged, names: Sequence[str]) -> Mapping[str, Any]:
-    """What results.json says of them, of what there is."""
-    found = {}
-    if judged.classified:
-        found["classification"] = classification(judged, names)
-    if judged.searched:
-        found["detection"] = detection(judged)
-    return found

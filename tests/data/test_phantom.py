@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from medjax.data import phantom
+from medjax.data.annotations import annotated
 from medjax.data.layouts import open_dataset
 from medjax.data.phantom import make_phantoms
 from medjax.data.splits import read_split
@@ -41,7 +42,7 @@ def classes(root):
 
 
 def test_a_folder_is_a_data_set_without_findings(root):
-    dataset = open_dataset(str(root))
+    dataset = annotated(open_dataset(str(root)), root)
     assert verify(dataset) == []
     assert dataset.channels == prostate.CHANNELS
     assert dataset.convention.classes == prostate.CLASSES

@@ -176,7 +176,7 @@ def test_the_page_is_one_file_and_says_what_was_found(finished):
     assert any(source.startswith("data:image/png") for source in page.loaded)
     found = json.loads((finished[0] / "realism.json").read_text("utf-8"))
     for part in found["auc"].values():
-        assert f"{part['auc']:.4g}" in page.words
+        assert f"{part['auc']:.3f}" in page.words
     for words in (
         "3 real and 3 synthetic patients",
         "What differs",

@@ -2,14 +2,17 @@
 
 import csv
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from medjax import cli
 from medjax.modes import train as modes
 from medjax.train import loop
 
+QUICK = Path(__file__).parents[2] / "experiments" / "quick.py"
 FLAGS = {
     "data.folds": 3,
     "data.validation": 0.25,
@@ -52,9 +55,9 @@ def read(path):
 
 
 def test_a_teacher_three_tasks_and_two_streams_end_in_the_same_bits_after_a_kill(
-    train, last_state, tmp_path, monkeypatch, capsys
+    train, root, last_state, tmp_path, monkeypatch, capsys
 ):
-    """And leave a table of classes, one of objects, their scores and a section of the report."""
+    """And leave tables of classes and of objects, scores, a report; prediction leaves the same tables."""
     flags = {
         "train.paradigm": "mean_teacher",
         "data.train_cases": 2,
@@ -82,6 +85,17 @@ def test_a_teacher_three_tasks_and_two_streams_end_in_the_same_bits_after_a_kill
     weights = [last[f"weight/{task}"] for task in FLAGS["tasks.learn"]]
     assert np.isfinite(weights).all()
     assert "validation_accuracy" in rows[-1]
+
+    out = tmp_path / "out"
+    where = {"mode": "predict", "input": root / "imagesTr", "output": out}
+    cli.run([f"--config={QUICK}", f"--workdir={whole}", *(f"--{k}={v}" for k, v in where.items())])
+    predicted = {row["case"]: row for row in read(out / "classification.csv")}
+    assert predicted.keys() == {f"case{number}" for number in range(6)}
+    for row in read(whole / "classification.csv"):
+        assert predicted[row["case"]] == {**row, "target": ""}
+    found = [row for row in read(out / "detection.csv") if row["case"] in test]
+    assert found == read(whole / "detection.csv")
+    assert (out / "case0.nii.gz").is_file()
 
     monkeypatch.setattr(modes, "evaluate", lambda *run: None)  # the bits are compared
     look = loop.Watch.look
@@ -170,6 +184,29 @@ def test_mistakes_end_in_one_line(changes, said, train, tmp_path, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+def test_tables_are_read_where_they_are_wanted(make_scans, train_on, tmp_path, capsys):
+    """A targets.csv of somebody else's stops no segmentation; `verify` and others say what is wrong."""
+    scans = tmp_path / "scans"
+    make_scans(scans)
+    (scans / "targets.csv").write_text("patient,age\ncase0,50\n")
+    quick = {"tasks.learn": ("segmentation",), "train.steps": 1}
+    train_on(scans, {**FLAGS, **quick})(tmp_path / "run", {})
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        train_on(scans, FLAGS)(tmp_path / "other", {})
+    assert "targets.csv: has no column case, target" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.run([f"--config={QUICK}", f"--config.data.root={scans}", "--mode=verify"])
+    assert "targets.csv: has no column case, target" in capsys.readouterr().err
+    (scans / "targets.csv").write_text("case,target\ncase0,old\ncase1,young\n")
+    (scans / "objects.csv").write_text("case,x,y,z,diameter\ncase0,8,8,8,6\ncase1,,,,\n")
+    with pytest.raises(SystemExit):  # it finds that their spacing is lost
+        cli.run([f"--config={QUICK}", f"--config.data.root={scans}", "--mode=verify"])
+    said = capsys.readouterr().out
+    assert "classes of 2 cases: old, young" in said
+    assert "1 objects listed of 2 cases" in said
 
 
 def test_classes_that_nobody_named_are_asked_for(make_scans, train_on, tmp_path, capsys):

@@ -8,20 +8,22 @@ import pytest
 from medjax.sim import prostate
 from medjax.sim.prostate import SHAPE, SPACING, Cancers, Layer
 
+COUNT = 24
+
 
 @pytest.fixture(scope="module")
 def patients():
-    """Sixty patients, stacked."""
-    keys = jax.random.split(jax.random.key(0), 60)
+    """Patients, stacked."""
+    keys = jax.random.split(jax.random.key(0), COUNT)
     return jax.device_get(jax.jit(lambda keys: jax.lax.map(prostate.draw, keys))(keys))
 
 
 @pytest.fixture(scope="module")
 def cancers():
-    """The lesions of two thousand patients, without their images."""
+    """The lesions of many patients, without their images."""
     everywhere = jnp.ones(SHAPE)
     draw = jax.vmap(lambda key: prostate._cancers(key, (everywhere, everywhere)))
-    return jax.device_get(draw(jax.random.split(jax.random.key(1), 2000)))
+    return jax.device_get(draw(jax.random.split(jax.random.key(1), 600)))
 
 
 def test_a_key_is_a_patient():
@@ -32,7 +34,7 @@ def test_a_key_is_a_patient():
 
 
 def test_images_are_finite_and_magnitudes(patients):
-    assert patients.image.shape == (60, *SHAPE, 3)
+    assert patients.image.shape == (COUNT, *SHAPE, 3)
     assert np.isfinite(patients.image).all()
     assert (patients.image >= 0).all()
     assert (patients.image[..., 1] <= prostate.MOST_ADC).all()
@@ -70,7 +72,7 @@ def test_the_map_measures_the_adc_of_the_tissues(patients):
                 measured = np.median(patients.image[i, ..., 1][where])
                 pairs.append((patients.cancers.adc[i, number], measured))
     truth, measured = np.array(pairs).T
-    assert len(pairs) > 10
+    assert len(pairs) >= 8
     assert np.corrcoef(truth, measured)[0, 1] > 0.7
 
 

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from medjax.losses.segmentation import IGNORE
 from medjax.nn.unet import UNet
@@ -71,9 +70,8 @@ def test_heads_that_are_not_there_are_not_asked():
     }
 
 
-@pytest.mark.parametrize(("level", "steps"), [(0, 300), (1, 60)])
-def test_objects_and_classes_can_be_learned(level, steps):
-    """After some steps on four balls the surest peak of each lies in its ball, and its box fits."""
+def test_objects_and_classes_can_be_learned():
+    """After 60 steps on four balls the surest peak of each lies in its ball, and its box fits."""
     import optax
 
     model = UNet(
@@ -81,7 +79,6 @@ def test_objects_and_classes_can_be_learned(level, steps):
         (8, 16),
         ((3, 3, 3),) * 2,
         ((1, 1, 1), (2, 2, 2)),
-        detection_level=level,
     )
     batch, rule = batch_of(), optax.adam(0.02)
     params = model.init(jax.random.key(0), batch["image"], False)["params"]
@@ -99,10 +96,10 @@ def test_objects_and_classes_can_be_learned(level, steps):
         updates, memory = rule.update(slope, memory)
         return (optax.apply_updates(params, updates), memory), found["accuracy"]
 
-    (params, _), accuracy = jax.lax.scan(step, (params, rule.init(params)), length=steps)
+    (params, _), accuracy = jax.lax.scan(step, (params, rule.init(params)), length=60)
     assert accuracy[0][-1] == 4
     outputs, _ = model.apply({"params": params}, batch["image"], False)
-    stride = 2**level
+    stride = 2
     for i in range(4):
         maps = {name: value[i] for name, value in outputs["det"].items()}
         found = decode(maps["heatmap"][..., 0], maps["offset"], maps["size"], most=1)

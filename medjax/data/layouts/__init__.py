@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from medjax.data.annotations import annotated
 from medjax.data.cases import Convention, Dataset
 from medjax.data.layouts import acdc, brats, decathlon, nnunet, plain, vessels
 from medjax.data.layouts.conventions import named
@@ -42,7 +41,6 @@ def open_dataset(
         more than half of the cases have.
     convention: "" (the layout's own, or decided by the files, see `Dataset.assumed`), a name of
         `conventions.CONVENTIONS`, or class names by value "background,liver,tumour".
-    A targets.csv or objects.csv in the folder says more of its cases (`data.annotations`).
     A single bad case is a finding. Raises UserError where nothing can be used: no such folder, no
     layout fits, no usable case, a label convention that the files leave open.
     """
@@ -71,4 +69,4 @@ def open_dataset(
             f"{root}: no usable case in the layout {fitting}{first}; "
             f"expected {LAYOUTS[fitting].looked_for}"
         )
-    return annotated(dataset, folder)
+    return dataset
