@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from medjax import cli
+from medjax.train import loop
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,6 +77,29 @@ def train_on(home):
         return train
 
     return train_on
+
+
+@pytest.fixture
+def cut_and_resume(monkeypatch, capsys):
+    """`cut_and_resume(train, workdir, changes, at)`: a run whose power goes at a step, then to its end."""
+
+    def cut_and_resume(train, workdir, changes, at):
+        look = loop.Watch.look
+
+        def fail(self, number, means, batch):
+            if number == at:
+                raise RuntimeError("the power went")
+            look(self, number, means, batch)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop.Watch, "look", fail)
+            with pytest.raises(SystemExit):
+                train(workdir, changes)
+        assert "the power went" in capsys.readouterr().err
+        train(workdir, changes)
+        assert f"resuming at step {at + 1}" in capsys.readouterr().out
+
+    return cut_and_resume
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 
 from medjax import cli
 from medjax.modes import train as modes
-from medjax.train import loop, step
+from medjax.train import step
 
 QUICK = str(Path(__file__).parents[2] / "experiments" / "quick.py")
 FLAGS = {
@@ -78,7 +78,7 @@ def judge(train, tmp_path_factory):
 
 
 def test_a_run_is_audited_and_an_interrupted_one_ends_in_the_same_bits(
-    train, judge, last_state, tmp_path, monkeypatch, capsys
+    train, judge, last_state, cut_and_resume, tmp_path, monkeypatch
 ):
     mapped, map_step = [], step.map_step  # one compilation for the three runs, as in a user's cache
     monkeypatch.setattr(step, "map_step", lambda *a: mapped.append(map_step(*a)) or mapped[0])
@@ -95,20 +95,7 @@ def test_a_run_is_audited_and_an_interrupted_one_ends_in_the_same_bits(
     assert "flair, made" in (whole / "report.html").read_text("utf-8")
 
     monkeypatch.setattr(modes, "evaluate", lambda *run: None)  # the bits are compared
-    look = loop.Watch.look
-
-    def fail(self, number, means, batch):
-        if number == 4:
-            raise RuntimeError("the power went")
-        look(self, number, means, batch)
-
-    monkeypatch.setattr(loop.Watch, "look", fail)
-    with pytest.raises(SystemExit):
-        train(broken, {})
-    assert "the power went" in capsys.readouterr().err
-    monkeypatch.setattr(loop.Watch, "look", look)
-    train(broken, {})
-    assert "resuming at step 5" in capsys.readouterr().out
+    cut_and_resume(train, broken, {}, at=4)
     first, second = last_state(whole), last_state(broken)
     assert int(first["step"]) == int(second["step"]) == 6
     assert int(first["extra"]["pool_target"]["count"]) == 3

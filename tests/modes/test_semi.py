@@ -8,7 +8,7 @@ import pytest
 
 from medjax.modes import experiment, semi
 from medjax.modes import train as modes
-from medjax.train import loop, step
+from medjax.train import step
 
 FLAGS = {
     "data.train_cases": 1,
@@ -43,7 +43,7 @@ def test_the_methods_are_named_in_one_order():
 
 
 def test_a_run_stands_beside_its_baseline_and_a_killed_one_ends_in_the_same_bits(
-    train, last_state, tmp_path, monkeypatch, capsys
+    train, last_state, cut_and_resume, tmp_path, monkeypatch, capsys
 ):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(whole, {})
@@ -67,19 +67,7 @@ def test_a_run_stands_beside_its_baseline_and_a_killed_one_ends_in_the_same_bits
     assert all(np.isfinite(row["consistency"]) for row in rows if "consistency" in row)
 
     monkeypatch.setattr(modes, "evaluate", lambda *run: None)  # the bits are compared
-    look = loop.Watch.look
-
-    def fail(self, number, means, batch):
-        if number == 8:
-            raise RuntimeError("the power went")
-        look(self, number, means, batch)
-
-    monkeypatch.setattr(loop.Watch, "look", fail)
-    with pytest.raises(SystemExit):
-        train(broken, {"semi.baseline": False})
-    monkeypatch.setattr(loop.Watch, "look", look)
-    train(broken, {"semi.baseline": False})
-    assert "resuming at step" in capsys.readouterr().out
+    cut_and_resume(train, broken, {"semi.baseline": False}, at=8)
     assert not (broken / "baseline").exists()
     first, second = last_state(whole), last_state(broken)
     assert int(first["step"]) == int(second["step"]) == 12

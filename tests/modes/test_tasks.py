@@ -10,7 +10,6 @@ import pytest
 
 from medjax import cli
 from medjax.modes import train as modes
-from medjax.train import loop
 
 QUICK = Path(__file__).parents[2] / "experiments" / "quick.py"
 FLAGS = {
@@ -55,7 +54,7 @@ def read(path):
 
 
 def test_a_teacher_three_tasks_and_two_streams_end_in_the_same_bits_after_a_kill(
-    train, root, last_state, tmp_path, monkeypatch, capsys
+    train, root, last_state, cut_and_resume, tmp_path, monkeypatch
 ):
     """And leave tables of classes and of objects, scores, a report; prediction leaves the same tables."""
     flags = {
@@ -98,19 +97,7 @@ def test_a_teacher_three_tasks_and_two_streams_end_in_the_same_bits_after_a_kill
     assert (out / "case0.nii.gz").is_file()
 
     monkeypatch.setattr(modes, "evaluate", lambda *run: None)  # the bits are compared
-    look = loop.Watch.look
-
-    def fail(self, number, means, batch):
-        if number == 8:
-            raise RuntimeError("the power went")
-        look(self, number, means, batch)
-
-    monkeypatch.setattr(loop.Watch, "look", fail)
-    with pytest.raises(SystemExit):
-        train(broken, flags)
-    monkeypatch.setattr(loop.Watch, "look", look)
-    train(broken, flags)
-    assert "resuming at step" in capsys.readouterr().out
+    cut_and_resume(train, broken, flags, at=8)
     first, second = last_state(whole), last_state(broken)
     assert int(first["step"]) == int(second["step"]) == 12
     jax.tree.map(np.testing.assert_array_equal, first, second)
