@@ -37,6 +37,11 @@ def model(config: Config, plan: Plan) -> UNet | Twin:
 
     Errors name the key.
     """
+    level, stages = config.tasks.detection_level, len(plan.widths)
+    if "detection" in config.tasks.learn and not 0 <= level < stages:
+        raise UserError(
+            f"tasks.detection_level: {level} of {stages} stages; give 0 to {stages - 1}"
+        )
     make = partial(
         UNet,
         heads=heads(config, plan),
@@ -45,7 +50,7 @@ def model(config: Config, plan: Plan) -> UNet | Twin:
         strides=plan.strides,
         dtype=dtype(config),
         axis=step.AXIS,
-        detection_level=config.tasks.detection_level,
+        detection_level=level,
         **config.model,
     )
     return Twin(make) if config.train.paradigm == "cps" else make()
