@@ -2,10 +2,10 @@
 
 Tissues are layers, each over those before, with a T2 and an apparent diffusion coefficient (ADC) of its
 own; their signals, not their parameters, are mixed. Means over patients: peripheral zone T2 149 ms and ADC
-1.68 um2/ms, transition zone 125 and 1.48, cancer T2 97 (Simpkin and others 2013, with their deviations); ADC
-of significant cancer 0.86, of insignificant 1.1 (Meyer and others 2020, 1633 lesions); prostatitis 1.08
-(Nagel and others 2013); benign nodules 1.27 to 1.34 (PubMed 26760185). All else, T2 of nodules and of
-prostatitis and what lies around the gland among it, is a design prior.
+1.68 um2/ms, transition zone 125 and 1.48, cancer T2 97, with the deviations between patients (Simpkin and
+others 2013); ADC of significant cancer 0.86, of insignificant 1.1 (Meyer and others 2020, 1633 lesions);
+prostatitis 1.08 (Nagel and others 2013); benign nodules 1.27 to 1.34 (PubMed 26760185). All else, T2 of
+nodules and of prostatitis and what lies around the gland among it, is a design prior.
 """
 
 from typing import Any, NamedTuple
@@ -29,10 +29,22 @@ ECHO, ECHO_DWI = 100.0, 70.0  # ms
 B = (0.05, 0.8, 1.4)  # ms/um2: the first two give the ADC, the last is the high b-value
 EDGE = 0.8  # mm over which one tissue becomes the next
 MOST_ADC = 3.5  # um2/ms, of the map
+_DRAWS = [
+    "bend",
+    "size",
+    "cancers",
+    "tissue",
+    "texture",
+    "shift",
+    "around",
+    "nodules",
+    "prostatitis",
+    "scan",
+]
 
 
 class Cancers(NamedTuple):
-    """Lesions of a patient; those from `there` on are not."""
+    """Lesions of a patient, each only where `there`; places and radii in mm, T2 in ms, ADC in um2/ms."""
 
     centre: Float[Array, "n 3"]
     radius: Float[Array, "n 3"]
@@ -66,9 +78,9 @@ class Layer(NamedTuple):
 
 def draw(key: Array) -> Prostate:
     """One patient, of the key alone; to be compiled."""
-    keys = dict(zip(_KEYS, jax.random.split(key, len(_KEYS)), strict=True))
+    keys = dict(zip(_DRAWS, jax.random.split(key, len(_DRAWS)), strict=True))
     points = _moved(_grid(), 2.0 * smooth_noise(keys["bend"], SHAPE, SPACING, 25.0, 3))
-    size = jax.random.uniform(keys["size"], (5,))
+    size = jax.random.uniform(keys["size"], (4,))
     radii = jnp.array([22.0, 14.0, 17.0]) + size[:3] * jnp.array([6.0, 5.0, 6.0])
     inner = 0.55 + 0.3 * size[3]  # the transition zone grows with age
     middle = jnp.array([0.0, 0.6, 0.0]) * (1 - inner) * radii
@@ -76,22 +88,19 @@ def draw(key: Array) -> Prostate:
     transition = _inside(points, middle, inner * radii)
     zones = gland * transition, gland * (1 - transition)
     cancers = _cancers(keys["cancers"], zones)
-    tissue = jax.random.normal(keys["tissue"], (4,)) * jnp.array([0.15, 0.25, 0.08, 0.11])
+    spread = jnp.array([0.21, 0.33, 0.094, 0.128])  # T2, then ADC, of both zones
+    tissue = jnp.array([125.0, 149.0, 1.478, 1.68]) * _around_one(keys["tissue"], spread)
     texture = smooth_noise(keys["texture"], SHAPE, SPACING, 6.0, 2)
-    shift = jax.random.uniform(
-        keys["shift"], minval=-2.0, maxval=2.0
-    )  # mm, of the echo-planar images
+    shift = jax.random.uniform(keys["shift"], minval=-2.0, maxval=2.0)  # mm, of echo-planar images
 
     def layers(points: Coordinates) -> list[Layer]:
         """The tissues at these points, from the background to the lesions."""
         gland = _inside(points, jnp.zeros(3), radii)
         inside = _inside(points, middle, inner * radii)
-        t2 = jnp.array([125.0, 149.0]) * jnp.exp(tissue[:2])
-        adc = jnp.array([1.478, 1.68]) * jnp.exp(tissue[2:])
         return [
             *_around(points, radii, keys["around"]),
-            Layer(gland, 0.9, t2[1] * jnp.exp(0.1 * texture[1]), adc[1]),
-            Layer(gland * inside, 0.85, t2[0] * jnp.exp(0.15 * texture[0]), adc[0]),
+            Layer(gland, 0.9, tissue[1] * jnp.exp(0.1 * texture[1]), tissue[3]),
+            Layer(gland * inside, 0.85, tissue[0] * jnp.exp(0.15 * texture[0]), tissue[2]),
             *_nodules(points, keys["nodules"], middle, inner * radii, gland * inside),
             _prostatitis(points, keys["prostatitis"], gland * (1 - inside), radii),
             *[
@@ -109,25 +118,16 @@ def draw(key: Array) -> Prostate:
     return Prostate(image, jnp.where(gland > 0.5, parts, 0).astype(jnp.uint8), lesions, cancers)
 
 
-_KEYS = (
-    "bend",
-    "size",
-    "cancers",
-    "tissue",
-    "texture",
-    "shift",
-    "around",
-    "nodules",
-    "prostatitis",
-    "scan",
-)
-
-
 def _grid() -> Coordinates:
     """Places of the voxels in mm from the middle of the view."""
     lines = [(np.arange(n) - (n - 1) / 2) * step for n, step in zip(SHAPE, SPACING, strict=True)]
     x, y, z = np.meshgrid(*lines, indexing="ij")
     return jnp.float32(x), jnp.float32(y), jnp.float32(z)
+
+
+def _around_one(key: Array, spread: Array) -> Array:
+    """Log-normal factors of mean 1 and about these deviations."""
+    return jnp.exp(spread * jax.random.normal(key, spread.shape) - spread**2 / 2)
 
 
 def _moved(points: Coordinates, by: Any) -> Coordinates:
@@ -163,7 +163,7 @@ def _cancers(key: Array, zones: tuple[Array, Array]) -> Cancers:
     radius = jnp.clip(5.5 * jnp.exp(0.35 * drawn[:, :1] + 0.12 * drawn[:, 1:]), 3.0, 14.0)
     grade = jax.random.normal(grade_key, (LESIONS, 2))
     adc = jnp.clip(0.95 + 0.17 * grade[:, 0], 0.5, 1.5)
-    t2 = 97.0 * jnp.exp(0.2 * grade[:, 1])
+    t2 = 97.0 * jnp.exp(0.23 * grade[:, 1] - 0.23**2 / 2)
     volume = 4 / 3 * jnp.pi * radius.prod(axis=1) / 1000  # ml
     chance = jax.nn.sigmoid((1.0 - adc) / 0.05 + 1.5 * jnp.log(volume / 0.5))
     significant = jax.random.bernoulli(chance_key, chance)
