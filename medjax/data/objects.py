@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import cc3d
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
 from medjax.data.cases import IGNORE, Case, Convention, Object
@@ -57,11 +57,10 @@ def paint(objects: Sequence[Object], scan: Scan) -> UInt8[np.ndarray, "x y z"]:
     """
     shape = scan.image.shape[:3]
     painted = np.zeros(shape, np.uint8)
-    inverse = np.linalg.inv(scan.affine)
+    centres = _voxels(objects, scan)
     volumes = [-float(np.prod(own.size)) for own in objects]
     for rank in np.argsort(volumes, kind="stable"):
-        own = objects[rank]
-        centre = inverse[:3, :3] @ own.centre + inverse[:3, 3]
+        own, centre = objects[rank], centres[rank]
         radius = np.maximum(own.size, 1e-6) / np.array(scan.spacing) / 2
         low = np.clip(np.ceil(centre - radius), 0, shape).astype(int)
         high = np.clip(np.floor(centre + radius) + 1, 0, shape).astype(int)
@@ -86,10 +85,8 @@ def boxes(case: Case, scan: Scan, convention: Convention, name: str) -> Objects 
     """
     mm = np.array(scan.spacing)
     if case.objects is not None:
-        inverse = np.linalg.inv(scan.affine)
-        world = np.array([own.centre for own in case.objects], float).reshape(-1, 3)
         sizes = np.array([own.size for own in case.objects], float).reshape(-1, 3)
-        return objects((world @ inverse[:3, :3].T + inverse[:3, 3]) * mm, sizes)
+        return objects(_voxels(case.objects, scan) * mm, sizes)
     if scan.label is None:
         return None
     numbers = instances(case, scan, convention, name)
@@ -102,9 +99,16 @@ def boxes(case: Case, scan: Scan, convention: Convention, name: str) -> Objects 
     return objects((low + high - 1) / 2 * mm, (high - low) * mm)
 
 
+def _voxels(objects: Sequence[Object], scan: Scan) -> Float[np.ndarray, "n 3"]:
+    """Their centres in voxels of the RAS+ grid."""
+    world = np.array([own.centre for own in objects], float).reshape(-1, 3)
+    inverse = np.linalg.inv(scan.affine)
+    return world @ inverse[:3, :3].T + inverse[:3, 3]
+
+
 def _check_count(case: Case, count: int, name: str) -> None:
     if count > MOST:
         raise UserError(
-            f"case {case.id}: {count} objects of {name or 'its list'}, and a scan has room for {MOST}; "
+            f"case {case.id}: {count} objects of {name}, and a scan has room for {MOST}; "
             "name another class in tasks.objects, or join or remove what is too small to be one"
         )
