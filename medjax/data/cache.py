@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
 from medjax.data.cases import IGNORE, Case
-from medjax.data.objects import instances
+from medjax.data.objects import instances, prepare_instances
 from medjax.data.plan import Plan
-from medjax.data.prepare import load, prepare_labels
+from medjax.data.prepare import load
 from medjax.errors import UserError
 
 PLACES = 10_000  # foreground voxels remembered per class and case
-VERSION = 2  # of the arrays' meaning: raise it when `prepare` changes what it makes
+VERSION = 3  # of the arrays' meaning: raise it when `prepare` changes what it makes
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ def build(
         found, numbers = places(label), None
         if plan.objects:
             own = instances(case, scan, plan.labels, plan.objects)
-            numbers = prepare_labels(own, geometry, label.shape)
+            numbers = prepare_instances(own, geometry, label.shape)
             if case.objects:  # they may lie in no class of the label map
                 found |= {IGNORE: places(np.where(numbers == 0, 0, 1).astype(np.uint8))[1]}
         save_cached(Cached(case.id, image, label, found, numbers), path)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
 from medjax.data.cases import IGNORE, Case, Convention, Object
-from medjax.data.prepare import Scan
+from medjax.data.prepare import Geometry, Scan, prepare_labels
 from medjax.errors import UserError
 from medjax.metrics.detection import Objects, objects
 
@@ -97,6 +97,22 @@ def boxes(case: Case, scan: Scan, convention: Convention, name: str) -> Objects 
     ]
     low, high = np.moveaxis(np.array(ends, float).reshape(-1, 3, 2), -1, 0)
     return objects((low + high - 1) / 2 * mm, (high - low) * mm)
+
+
+def prepare_instances(
+    numbers: UInt8[np.ndarray, "x y z"], geometry: Geometry, shape: Sequence[int]
+) -> UInt8[np.ndarray, "d h w"]:
+    """`instances` on the grid of network arrays of that `shape`.
+
+    An object too small to win a voxel there is the one that holds its centre, so what a test asks for
+    is never taught as background.
+    """
+    prepared = prepare_labels(numbers, geometry, shape)
+    inside = numbers[geometry.box].transpose(geometry.axes)
+    for number in np.setdiff1d(inside, [*np.unique(prepared), 0, IGNORE]):
+        middle = np.argwhere(inside == number).mean(axis=0) + 0.5
+        prepared[tuple((middle * shape / inside.shape).astype(int))] = number
+    return prepared
 
 
 def _voxels(objects: Sequence[Object], scan: Scan) -> Float[np.ndarray, "n 3"]:

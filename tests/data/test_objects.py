@@ -5,8 +5,8 @@ import pytest
 
 from medjax.data.annotations import annotated
 from medjax.data.cases import IGNORE, Case, Convention, Dataset, Object, Region
-from medjax.data.objects import boxes, instances, paint
-from medjax.data.prepare import Scan
+from medjax.data.objects import boxes, instances, paint, prepare_instances
+from medjax.data.prepare import Geometry, Scan, prepare_labels
 from medjax.errors import UserError
 from medjax.space.volume import Reorientation
 
@@ -145,3 +145,30 @@ def test_a_table_that_is_no_text_is_named(tmp_path):
     (tmp_path / "targets.csv").write_bytes(b"\xff\xfe\x00c")
     with pytest.raises(UserError, match=r"targets\.csv: cannot be read .* save it as UTF-8"):
         annotated(dataset(), tmp_path)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1)])
+def test_an_object_smaller_than_a_voxel_of_the_plan_is_not_lost(axes):
+    numbers = np.zeros((12, 16, 20), np.uint8)
+    numbers[2:10, 4:12, 8:16] = 1
+    numbers[1, 13, 2] = 2
+    numbers[5, 6, 10:12] = 3  # within the first
+    numbers[9:] = IGNORE
+    box = (slice(0, 12), slice(0, 16), slice(0, 20))
+    scan = scan_of(shape=numbers.shape)
+    geometry = Geometry(numbers.shape, box, axes, None, scan.orientation)
+    shape = tuple(numbers.shape[axis] // 4 for axis in axes)
+    plain = prepare_labels(numbers, geometry, shape)
+    assert set(np.unique(plain)) == {0, 1, IGNORE}
+    kept = prepare_instances(numbers, geometry, shape).transpose(np.argsort(axes))
+    np.testing.assert_array_equal(np.argwhere(kept == 2), [[0, 3, 0]])
+    np.testing.assert_array_equal(np.argwhere(kept == 3), [[1, 1, 2]])
+    rest = kept < 2
+    np.testing.assert_array_equal(kept[rest], plain.transpose(np.argsort(axes))[rest])
+
+
+def test_an_object_outside_of_the_kept_part_is_not_brought_in():
+    numbers = np.zeros((8, 8, 8), np.uint8)
+    numbers[0, 0, 0] = 1
+    geometry = Geometry((8, 8, 8), (slice(2, 8),) * 3, (0, 1, 2), None, scan_of().orientation)
+    assert not prepare_instances(numbers, geometry, (3, 3, 3)).any()
