@@ -102,9 +102,18 @@ def optimizer(config: Config) -> optax.GradientTransformation:
 
 
 def params(network: UNet | Twin, plan: Plan, seed: int) -> Any:
-    """The weights at the start, a function of the seed; compiled without the forward pass."""
+    """The weights at the start, a function of the seed."""
     image = jnp.zeros((1, *plan.patch, len(plan.channels)))
-    return jax.jit(lambda key: network.init(key, image, False)["params"])(jax.random.key(seed))
+    return drawn(lambda key: network.init(key, image, False)["params"], seed)
+
+
+def drawn(initial: Callable[[jax.Array], Any], seed: int) -> Any:
+    """What `initial` draws with the seed; compiled without the forward pass.
+
+    On CPU without optimisation: it runs once, and its random bits take ten times as long to compile.
+    """
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(initial, compiler_options=options)(jax.random.key(seed))
 
 
 def augmentation(config: Config, plan: Plan) -> tuple[Augmentation, Motion | None]:

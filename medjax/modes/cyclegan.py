@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from medjax import progress
 from medjax.data.plan import Plan, read_plan
 from medjax.errors import UserError
@@ -101,7 +99,7 @@ def build_networks(config: Config, plan: Plan) -> Networks:
 
 def start_state(config: Config, plan: Plan, nets: Networks) -> state.State:
     """New weights, and pools that are still empty."""
-    params = jax.jit(lambda key: nets.init(key, plan.patch))(jax.random.key(config.seed))
+    params = build.drawn(lambda key: nets.init(key, plan.patch), config.seed)
     chosen, rule = config.train, build.optimizer(config)
     made = state.create(params, rule, horizon=chosen.steps, ema=chosen.ema)
     seen = max(nets.classes, 1)

@@ -25,15 +25,17 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def start(home):
+def start(home, pytestconfig):
     """`start(experiment, workdir, *flags)`: a run, compiled as for a user where `optimised`."""
+    compiled = str(pytestconfig.cache.mkdir("xla"))  # for all workers, as runs are much alike
 
     def start(experiment, workdir, *flags, optimised=True):
         environment = {
             **os.environ,
             "XDG_CACHE_HOME": str(home),
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "" if optimised else "--xla_backend_optimization_level=0",
+            "JAX_COMPILATION_CACHE_DIR": compiled,
+            "XLA_FLAGS": "" if optimised else os.environ["XLA_FLAGS"],
         }
         config = ROOT / "experiments" / f"{experiment}.py"
         command = [sys.executable, ROOT / "launch.py", "--config", config, "--workdir", workdir]
