@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from medjax.ops.sampling import bspline_matrix, smooth_field
+from medjax.sim.draws import normal
 
 
 def smooth_noise(
@@ -25,6 +25,6 @@ def smooth_noise(
     """
     steps = np.broadcast_to(spacing, len(shape)).tolist()
     matrices = [bspline_matrix(n, length / step) for n, step in zip(shape, steps, strict=True)]
-    control = jax.random.normal(key, (count, *[m.shape[1] for m in matrices]))
+    control = normal(key, (count, *[m.shape[1] for m in matrices]))
     power = np.prod([float((m**2).sum(axis=1).mean()) for m in matrices])
     return smooth_field(control, matrices) / jnp.float32(np.sqrt(power))

@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from medjax.ops.filters import gaussian_blur
+from medjax.sim.draws import drawer
 from medjax.sim.fields import smooth_noise
 from medjax.sim.tissue import HEAD, LESION
 
@@ -33,13 +34,13 @@ class Plaques(NamedTuple):
 
 def draw_plaques(key: Array) -> Plaques:
     """All design priors; the load is 1 to 40 ml (three patients of Lesjak et al., 2017: 1.3, 8.2, 50)."""
-    load, coarse, inner, softness, density = jax.random.split(key, 5)
+    draw = drawer(key, 5)
     return Plaques(
-        load=40 ** jax.random.uniform(load),
-        coarse=jax.random.uniform(coarse),
-        inner=jax.random.uniform(inner, minval=1.5, maxval=4.0),
-        softness=jax.random.uniform(softness, minval=0.05, maxval=0.3),
-        density=jax.random.uniform(density, minval=0.35, maxval=0.9),
+        load=40 ** draw(0, 1),
+        coarse=draw(0, 1),
+        inner=draw(1.5, 4.0),
+        softness=draw(0.05, 0.3),
+        density=draw(0.35, 0.9),
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from medjax.ops.sampling import Coordinates
+from medjax.sim.draws import normal
 from medjax.sim.fields import smooth_noise
 from medjax.sim.receiver import bias_field, rician
 
@@ -127,7 +128,7 @@ def _grid() -> Coordinates:
 
 def _around_one(key: Array, spread: Array) -> Array:
     """Log-normal factors of mean 1 and about these deviations."""
-    return jnp.exp(spread * jax.random.normal(key, spread.shape) - spread**2 / 2)
+    return jnp.exp(spread * normal(key, spread.shape) - spread**2 / 2)
 
 
 def _moved(points: Coordinates, by: Any) -> Coordinates:
@@ -156,12 +157,10 @@ def _cancers(key: Array, zones: tuple[Array, Array]) -> Cancers:
         weight = jnp.where(peripheral, zones[1], zones[0]).ravel() > 0.6
         return grid[jax.random.categorical(own, jnp.where(weight, 0.0, -jnp.inf))]
 
-    centre = jnp.stack(
-        [place(own, outer[i]) for i, own in enumerate(jax.random.split(place_key, LESIONS))]
-    )
-    drawn = jax.random.normal(size_key, (LESIONS, 4))
+    centre = jax.vmap(place)(jax.random.split(place_key, LESIONS), outer)
+    drawn = normal(size_key, (LESIONS, 4))
     radius = jnp.clip(5.5 * jnp.exp(0.35 * drawn[:, :1] + 0.12 * drawn[:, 1:]), 3.0, 14.0)
-    grade = jax.random.normal(grade_key, (LESIONS, 2))
+    grade = normal(grade_key, (LESIONS, 2))
     adc = jnp.clip(0.95 + 0.17 * grade[:, 0], 0.5, 1.5)
     t2 = 97.0 * jnp.exp(0.23 * grade[:, 1] - 0.23**2 / 2)
     volume = 4 / 3 * jnp.pi * radius.prod(axis=1) / 1000  # ml
@@ -197,11 +196,11 @@ def _nodules(
 def _prostatitis(points: Coordinates, key: Array, zone: Array, radii: Array) -> Layer:
     """In half of the patients a part of the peripheral zone that is inflamed: a blurred wedge, no ball."""
     side_key, there_key, adc_key = jax.random.split(key, 3)
-    direction = jax.random.normal(side_key, (3,)) * jnp.array([1.0, 0.4, 0.6])
+    direction = normal(side_key, (3,)) * jnp.array([1.0, 0.4, 0.6])
     direction = direction / jnp.maximum(jnp.linalg.norm(direction), 1e-6)
     along = jnp.asarray(sum(points[i] * (direction[i] / radii[i]) for i in range(3)))
     wedge = jax.nn.sigmoid((along - 0.45) / 0.08) * jax.random.bernoulli(there_key)
-    adc = 1.08 + 0.18 * jax.random.normal(adc_key)
+    adc = 1.08 + 0.18 * normal(adc_key, ())
     return Layer(0.8 * wedge * zone, 0.9, 110.0, jnp.clip(adc, 0.7, 1.5))
 
 

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from medjax.ops import sampling
-from medjax.ops.noise import normal
+from medjax.sim.draws import normal
 
 Volume = Float[Array, "x y z"]
 Number = float | Float[Array, ""]
@@ -38,7 +38,7 @@ def bias_field(
     matrices = [
         sampling.bspline_matrix(n, length / s) for n, s in zip(volume.shape, spacing, strict=True)
     ]
-    control = jax.random.normal(key, (1, *(matrix.shape[1] for matrix in matrices)))
+    control = normal(key, (1, *(matrix.shape[1] for matrix in matrices)))
     field = sampling.smooth_field(control, matrices)[0]
     low, high = field.min(), field.max()
     unit = 2 * (field - low) / jnp.maximum(high - low, 1e-6) - 1
@@ -91,5 +91,5 @@ def rician(key: PRNGKeyArray, volume: Volume, sigma: Number) -> Volume:
     Where there is no signal, the mean becomes 1.253 sigma and the deviation 0.655 sigma; where there
     is much, the bias is about sigma^2 / 2 S. Sigma 0 is the identity to rounding.
     """
-    noise = sigma * normal(jax.random.bits(key, (2,)), (2, *volume.shape))
+    noise = sigma * normal(key, (2, *volume.shape))
     return jnp.sqrt(jnp.square(volume + noise[0]) + jnp.square(noise[1]))

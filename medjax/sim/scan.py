@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from medjax.ops.filters import gaussian_blur
 from medjax.sim import kspace, receiver
+from medjax.sim.draws import drawer
 from medjax.sim.fields import smooth_noise
 from medjax.sim.signal import SpinEcho, protocols, signal_table, vary_protocols
 from medjax.sim.tissue import HEAD, TISSUES, stack, tissues, vary
@@ -49,22 +50,23 @@ def draw_physics(
     Tissues and settings vary; half of the T1-weighted scans are spin echoes. With probability
     `faults` a scan shows one of the faults of k-space.
     """
-    field_key, tissue_key, rim_key, protocol_key, echo_key, look_key = jax.random.split(key, 6)
-    choice = jax.random.randint(field_key, (), 0, len(fields))
+    own_key, tissue_key, protocol_key, look_key = jax.random.split(key, 4)
+    draw = drawer(own_key, 3)
+    choice = draw(0, len(fields)).astype(jnp.int32)
 
     def at(options: Sequence[Any]) -> Any:
         return jax.tree.map(lambda *v: jnp.stack([jnp.asarray(x) for x in v])[choice], *options)
 
     tissue = vary(tissue_key, at([stack(tissues(field)) for field in fields]), normal=0.06)
     # The published T1 of an enhancing rim is a mean: its brightest parts go down to a little over half of it.
-    rim = jax.random.uniform(rim_key, minval=0.6, maxval=1.1)
+    rim = draw(0.6, 1.1)
     place = TISSUES.index("enhancing")
     tissue = tissue._replace(t1_gd=jnp.asarray(tissue.t1_gd).at[place].multiply(rim))
     chosen = {name: at([protocols(field)[name] for field in fields]) for name in contrasts}
     chosen = vary_protocols(protocol_key, chosen)
     signals = signal_table(tissue, chosen)
     spin_echo = {name: SpinEcho(600.0, 14.0) for name in contrasts if name in ("T1", "T1ce")}
-    echo = jax.random.bernoulli(echo_key)
+    echo = draw(0, 1) < 0.5
     other = vary_protocols(protocol_key, spin_echo)
     if other:
         both = signal_table(tissue, {**chosen, **other})
@@ -100,23 +102,23 @@ def draw_random(
 def _receiver(
     key: Array, signals: Array, texture: float, faults: float, sliced: Array | float
 ) -> Look:
-    keys = iter(jax.random.split(key, 16))
     count = signals.shape[1]
+    draw = drawer(key, signals.size + 10 * count)
 
-    def uniform(low: float, high: float, shape: tuple[int, ...] = (count,)) -> Array:
-        return jax.random.uniform(next(keys), shape, minval=low, maxval=high)
+    def uniform(low: float, high: float) -> Array:
+        return draw(low, high, (count,))
 
     lesion = jnp.where(jnp.arange(len(TISSUES)) < len(HEAD), 1.0, 2.5)[:, None]
     thick = uniform(0, 1) < sliced
     faulty = uniform(0, 1) < faults
     return Look(
         signals=signals,
-        texture=texture * lesion * uniform(0.5, 1.5, signals.shape),
+        texture=texture * lesion * draw(0.5, 1.5, signals.shape),
         bias=uniform(0.02, 0.2),
         noise=uniform(0.005, 0.03),
         blur=uniform(*BLUR),
         thickness=jnp.where(thick, uniform(2.0, 6.0), 0.0),
-        slices=jax.random.randint(next(keys), (count,), 0, 3),
+        slices=uniform(0, 3).astype(jnp.int32),
         fault=faulty * (1 + jnp.floor(uniform(0, len(FAULTS) - 1))).astype(jnp.int32),
         degrees=uniform(0.5, 3.0),
         scale=jnp.exp(uniform(6.0, 7.4)),
@@ -132,18 +134,28 @@ def scan(
     k-space where one was drawn, Rician noise, thick slices, and the blur of a registration. T1 scans
     are thick less often than others, as they are mostly acquired in 3-D.
     """
+    count = look.signals.shape[1]
+    grain_keys, bias_keys, fault_keys, noise_keys = jax.random.split(key, (4, count))
     images = []
-    for c in range(look.signals.shape[1]):
-        grain_key, bias_key, fault_key, noise_key, key = jax.random.split(key, 5)
+    for c in range(count):
         mean = jnp.tensordot(shares, look.signals[:, c], 1)
         spread = jnp.tensordot(shares, look.signals[:, c] * look.texture[:, c], 1)
-        image = mean + spread * _grain(grain_key, shares.shape[:3], spacing)
+        image = mean + spread * _grain(grain_keys[c], shares.shape[:3], spacing)
         image = jnp.maximum(image, 0)
-        image = receiver.bias_field(bias_key, image, strength=look.bias[c], spacing=(spacing,) * 3)
-        image = lax.switch(look.fault[c], _faults(fault_key, spacing, look.degrees[c]), image)
+        strength, steps = look.bias[c], (spacing,) * 3
+        images.append(receiver.bias_field(bias_keys[c], image, strength=strength, spacing=steps))
+
+    def fault(own: tuple[Array, ...]) -> Array:
+        key, kind, degrees, image = own
+        return lax.switch(kind, _faults(key, spacing, degrees), image)
+
+    # One after the other: the faults are a third of what there is to compile.
+    faulty = lax.map(fault, (fault_keys, look.fault, look.degrees, jnp.stack(images)))
+    images = []
+    for c in range(count):
         # The noise is that of a slice, which averages what the voxels of this grid have.
         averaged = jnp.sqrt(jnp.maximum(look.thickness[c] / spacing, 1))
-        image = receiver.rician(noise_key, image, look.noise[c] * averaged)
+        image = receiver.rician(noise_keys[c], faulty[c], look.noise[c] * averaged)
         image = lax.switch(look.slices[c], _slicers(spacing), image, look.thickness[c])
         sigma = jnp.full((3, 1), look.blur[c] / spacing)
         image = gaussian_blur(image[..., None], sigma, radius=math.ceil(3 * BLUR[1] / spacing))[

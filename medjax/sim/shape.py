@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from medjax.errors import UserError
 from medjax.ops.sampling import Coordinates, affine, centred_grid, linear
+from medjax.sim.draws import normal
 from medjax.sim.fields import smooth_noise
 
 NODE = 8.0  # mm between the nodes of the velocity field
@@ -53,7 +54,7 @@ def draw_deformation(
     48 mm and 1.2 mm over 20 mm. All four are standard deviations.
     """
     scale_key, turn_key, coarse_key, fine_key = jax.random.split(key, 4)
-    scale = jnp.clip(jax.random.normal(scale_key, (4,)), -1.5, 1.5)
+    scale = jnp.clip(normal(scale_key, (4,)), -1.5, 1.5)
     matrix = jnp.diag(size * jnp.exp(0.03 * scale[:1] + 0.02 * scale[1:]))
     angles = jnp.deg2rad(jax.random.uniform(turn_key, (3,), minval=-5, maxval=5))
     for axis in range(3):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from medjax.sim.draws import drawer
 from medjax.sim.tissue import Number, Tissue, tissues
 
 
@@ -98,11 +99,11 @@ def vary_protocols(
 
     Inversion times are within `INVERSION`: few scanners null fluid, and flow spoils what does.
     """
-    ti_key, key = jax.random.split(key)
     leaves, form = jax.tree.flatten(dict(sequences))
-    drawn = jax.random.uniform(key, (len(leaves),), minval=1 - width, maxval=1 + width)
+    draw = drawer(key, len(leaves) + 1)
+    drawn = draw(1 - width, 1 + width, (len(leaves),))
     varied = jax.tree.unflatten(form, [leaf * drawn[i] for i, leaf in enumerate(leaves)])
-    late = jax.random.uniform(ti_key, minval=1 - INVERSION, maxval=1 + INVERSION)
+    late = draw(1 - INVERSION, 1 + INVERSION)
     for name, given in sequences.items():
         if isinstance(given, InversionRecovery):
             varied[name] = varied[name]._replace(ti=given.ti * late)

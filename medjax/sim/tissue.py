@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from medjax.errors import UserError
+from medjax.sim import draws
 
 HEAD = ("csf", "gm", "wm", "vessel", "fat", "muscle", "skin", "skull")
 LESION = ("necrosis", "nonenhancing", "enhancing", "oedema", "plaque")
@@ -104,7 +104,7 @@ def vary(key: Array, tissue: Tissue, *, normal: float = 0.05, lesion: float = 0.
     T1 before and after gadolinium move apart only where they differ in the table.
     """
     width = jnp.array([normal] * len(HEAD) + [lesion] * len(LESION), jnp.float32)
-    drawn = jnp.clip(jax.random.normal(key, (len(Tissue._fields), len(TISSUES))), -2, 2)
+    drawn = jnp.clip(draws.normal(key, (len(Tissue._fields), len(TISSUES))), -2, 2)
     factors = jnp.exp(drawn * width[None] / 2)
     changed = Tissue(*(jnp.asarray(v) * f for v, f in zip(tissue, factors, strict=True)))
     same = jnp.asarray(tissue.t1) == jnp.asarray(tissue.t1_gd)

@@ -4,10 +4,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, UInt8
+from scipy import stats
 
 from medjax.ops.sampling import centred_grid
+from medjax.sim.draws import drawer
 from medjax.sim.fields import smooth_noise
 from medjax.sim.growth import Necrosis, grow, tissue_diffusivity
 from medjax.sim.tissue import HEAD, LESION
@@ -18,6 +21,11 @@ SEEDS = 4  # at most
 MOST_STEPS = 600  # of each of the two growths: a brain may have no room for the volume drawn
 CSF, GM, WM = (HEAD.index(name) for name in ("csf", "gm", "wm"))
 Scalar = Float[Array, ""]
+_GRID = np.linspace(0, 1, 129)
+_BETA = (
+    _GRID,
+    stats.beta.ppf(_GRID, 2.4, 1.6),
+)  # quantiles: `jax.random.beta` takes seconds to compile
 
 
 class Tumour(NamedTuple):
@@ -60,12 +68,8 @@ class Grown(NamedTuple):
 
 def draw_tumour(key: Array, *, necrotic: bool = True) -> Tumour:
     """A glioblastoma; without `necrotic` nothing starves (one species: Fisher and Kolmogorov)."""
-    keys = iter(jax.random.split(key, 20))
-
-    def uniform(low: float, high: float, shape: tuple[int, ...] = ()) -> Array:
-        return jax.random.uniform(next(keys), shape, minval=low, maxval=high)
-
-    volume = 12 * (250 / 12) ** jax.random.beta(next(keys), 2.4, 1.6)
+    uniform = drawer(key, 32)
+    volume = 12 * (250 / 12) ** jnp.interp(uniform(0, 1), *_BETA)
     share = uniform(0.12, 0.55)
     radius = (volume * share * 750 / jnp.pi) ** (1 / 3)  # mm, of a ball
     offset = (uniform(-0.5, 0.5, (SEEDS, 3)) * radius).at[0].set(0)

@@ -8,16 +8,16 @@ KEY = jax.random.key(3)
 
 
 def test_noise_is_standard_over_keys():
-    keys = jax.random.split(KEY, 40)
+    keys = jax.random.split(KEY, 400)
     draw = jax.jit(jax.vmap(lambda key: smooth_noise(key, (20, 16, 18), 2.0, 8.0, 2)))
     fields = np.asarray(draw(keys))
-    assert fields.shape == (40, 2, 20, 16, 18)
+    assert fields.shape == (400, 2, 20, 16, 18)
     assert fields.dtype == np.float32
     assert fields.mean() == pytest.approx(0, abs=0.03)
-    assert fields.var() == pytest.approx(1, abs=0.05)
+    assert fields.var() == pytest.approx(1, abs=0.03)
     centre, corner = fields[..., 8:12, 6:10, 7:11], fields[..., :3, :3, :3]
-    assert centre.var() == pytest.approx(1, abs=0.15)
-    assert corner.var() == pytest.approx(1, abs=0.25)  # no fading towards the border
+    assert centre.var() == pytest.approx(1, abs=0.1)
+    assert corner.var() == pytest.approx(1, abs=0.1)  # no fading towards the border
     assert abs(np.corrcoef(fields[:, 0].ravel(), fields[:, 1].ravel())[0, 1]) < 0.05
     assert abs(np.corrcoef(fields[0].ravel(), fields[1].ravel())[0, 1]) < 0.2
 
