@@ -170,18 +170,20 @@ def _by_columns(x: Array, dy: Array, kernel: Sizes, geometry: Geometry) -> Array
     dy = jnp.pad(dy, ((0, 0), around, (0, rows * blocks - height), (0, 0), (0, 0)))
     slab = (1, reach[0], (rows - 1) * strides[1] + reach[1], x.shape[3], c)
 
-    def add(total: Array, i: Array) -> tuple[Array, None]:
-        n, d, r = i // (steps * blocks), i // blocks % steps, i % blocks * rows
-        block = lax.dynamic_slice(x, (n, d * strides[0], r * strides[1], 0, 0), slab)[0]
+    cut = partial(lax.dynamic_slice, allow_negative_indices=False)
+
+    def add(total: Array, place: Array) -> tuple[Array, None]:
+        n, d, r = place[0], place[1], place[2] * rows
+        block = cut(x, (n, d * strides[0], r * strides[1], 0, 0), slab)[0]
         columns = _columns(block, within, (1, rows, width), strides, dilation)
         last = d + (beside - 1) * dilation[0]  # of the output slices, that of tap 0
         outputs = [
-            lax.dynamic_slice(dy, (n, last - k * dilation[0], r, 0, 0), (1, 1, rows, width, o))
+            cut(dy, (n, last - k * dilation[0], r, 0, 0), (1, 1, rows, width, o))
             for k in range(beside)
         ]
         side = jnp.concatenate(outputs, -1).reshape(-1, beside * o)
         return total + _rows_product(side, columns), None
 
     total = jnp.zeros((beside * o, taps * c), dy.dtype)
-    total, _ = lax.scan(add, total, jnp.arange(b * steps * blocks))
+    total, _ = lax.scan(add, total, jnp.array(list(np.ndindex(b, steps, blocks)), jnp.int32))
     return jnp.moveaxis(total.reshape(beside, o, -1), 1, -1).reshape(*kernel, c, o)

@@ -3,6 +3,7 @@
 from functools import partial, reduce
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -103,12 +104,13 @@ def _slice_by_slice(x: Array, kernel: Array, geometry: Geometry) -> Array:
     padded = jnp.pad(x, ((0, 0), pad, (0, 0), (0, 0), (0, 0)))
     slab = (1, (kernel.shape[0] - 1) * step + 1, h, w, c)
 
-    def one(i: Array) -> Array:
-        taps = lax.dynamic_slice(padded, (i // depth, i % depth * stride, 0, 0, 0), slab)[0]
+    def one(place: Array) -> Array:
+        start = (place[0], place[1] * stride, 0, 0, 0)
+        taps = lax.dynamic_slice(padded, start, slab, allow_negative_indices=False)[0]
         terms = [_conv2d(taps[k * step][None], t, geometry) for k, t in enumerate(kernel)]
         return reduce(jnp.add, terms)[0]
 
-    y = lax.map(one, jnp.arange(b * depth))
+    y = lax.map(one, jnp.array(list(np.ndindex(b, depth)), jnp.int32))
     return y.reshape(b, depth, height, width, -1)
 
 

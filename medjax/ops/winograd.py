@@ -83,14 +83,15 @@ def looped(
     tiles, batch = -(-depth // m), x.shape[0]
     padded, mixed = _filled(x, tiles * m - depth), _mixed(taps, kernel)
 
-    def one(i: Array) -> Array:
-        start = (i // tiles, i % tiles * m, 0, 0, 0)
-        block = lax.dynamic_slice(padded, start, (1, m + 2, *x.shape[2:]))[0]
+    def one(place: Array) -> Array:
+        start, size = (place[0], place[1] * m, 0, 0, 0), (1, m + 2, *x.shape[2:])
+        block = lax.dynamic_slice(padded, start, size, allow_negative_indices=False)[0]
         slices = [block[k : k + 1] for k in range(m + 2)]
         products = _products(source, slices, mixed, convolve)
         return jnp.concatenate([_combined(row, products) for row in result])
 
-    y = lax.map(one, jnp.arange(batch * tiles))
+    # From a table: quotients of the loop's counter would be computed anew in each of its fusions.
+    y = lax.map(one, jnp.array(list(np.ndindex(batch, tiles)), jnp.int32))
     return y.reshape(batch, tiles * m, *y.shape[2:])[:, :depth]
 
 
