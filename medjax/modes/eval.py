@@ -17,7 +17,7 @@ from medjax.modes import cyclegan, experiment, masked
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
 from medjax.modes.trained import build_finder, build_predictor, finds, frame, load_weights
-from medjax.train import findings, results
+from medjax.train import findings, heart, results
 from medjax.train.baseline import compare
 from medjax.train.evaluate import Row, choose_largest, judge, read_rows, summary, write_rows
 from medjax.train.report import write_report
@@ -92,6 +92,10 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
         )
         metrics = summary(rows, plan.names)
         made.append("predictions")
+        beats = heart.hearts(rows, cases) if heart.applies(plan.names) else []
+        if beats:
+            content["heart"] = heart.content(beats, _known_hearts(run, judged), known.targets)
+            made.append(heart.write_hearts(out / "heart.csv", beats, known.targets))
         content["prediction"] |= {
             "mirror_axes": predictor.mirror_axes,
             "keep_largest": [plan.names[k - plan.exclusive] for k in predictor.keep_largest],
@@ -146,6 +150,14 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
     console.print(f"made {run.workdir / 'checkpoints'}")
 
 
+def _known_hearts(run: Experiment, judged: Experiment) -> list[heart.Heart]:
+    """The hearts of the patients who trained, where their diagnoses are those of the judged ones."""
+    if run.dataset.targets != judged.dataset.targets:
+        return []
+    trained = progress.bar("measuring training cases")(run.cases(run.split.train))
+    return heart.known_hearts(trained, run.plan.labels, len(run.plan.channels), run.spacing)
+
+
 def chosen_predictor(run: Experiment, model: Any, params: Any) -> Predictor:
     """The model as a function of scans, with the largest parts kept that the validation cases say."""
     predictor = build_predictor(run.config, run.plan, model, params)
@@ -182,6 +194,13 @@ def announce(content: dict[str, Any]) -> None:
         console.print(
             f"detection: CPM {cpm['mean']:.4f} [{cpm['low']:.4f}, {cpm['high']:.4f}], average precision "
             f"{found['average_precision']:.4f}; {found['objects']} objects in {found['scans']} scans"
+        )
+    if "heart" in content:
+        found = content["heart"]["lv_ef"]
+        console.print(
+            f"ejection fraction of the LV: bias {found['bias']:+.1f} %, limits of agreement "
+            f"{found['low']:+.1f} to {found['high']:+.1f} %, r {found['correlation']:.3f} over "
+            f"{found['n']} patients"
         )
     for name, compared in content.get("baseline", {}).items():
         gain = compared["dice"]

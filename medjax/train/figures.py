@@ -15,7 +15,7 @@ SPANS = 50  # a curve is smoothed over this fraction of its points
 
 @dataclass(frozen=True)
 class Line:
-    """One series of a chart: `style` is "faint", "bold" or "dots"; colours are 1 to 3 (dots 1 and 2)."""
+    """One series of a chart: `style` is "faint", "bold" or "dots"; colours are 1 to 3."""
 
     name: str
     x: Float[np.ndarray, " n"]
@@ -58,7 +58,7 @@ def line_chart(lines: Sequence[Line], label: str, *, along: str = "training step
         at = [(x_at(x), y_at(y)) for x, y in zip(line.x[keep], line.y[keep], strict=True)]
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
         parts.append(f'<polyline class="{line.style} c{line.colour}" points="{points}"/>')
-        if line.style == "dots":
+        if line.style == "dots" or len(at) == 1:  # a line of one point is not seen
             parts += [
                 f'<circle class="c{line.colour}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in at
             ]

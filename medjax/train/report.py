@@ -12,6 +12,7 @@ from medjax.train import figures, page
 from medjax.train.baseline import baseline_section
 from medjax.train.curves import curves_section
 from medjax.train.findings_page import findings_section
+from medjax.train.heart_page import heart_section
 from medjax.train.page import as_float, score, text
 from medjax.train.sheets import Sheet, sheets_section
 from medjax.train.slices import ReportCase, pictures
@@ -51,6 +52,7 @@ def write_report(
         curves_section(curves),
         _scores({name: own for name, own in metrics.items() if name not in results}),
         findings_section(results),
+        heart_section(results),
         baseline_section(results.get("baseline") or {}),
         _every_case(rows),
         pictures(cases, classes),

@@ -59,7 +59,9 @@ figure { margin: 0; min-width: 0; }
 .key.c2 { border-color: var(--c2); }
 .key.c3 { border-color: var(--c3); }
 .key.faint { opacity: .35; border-top-width: 2px; }
-.key.dots { width: .6rem; height: .6rem; border: 0; border-radius: 50%; background: var(--c2); }
+.key.dots { width: .6rem; height: .6rem; border: 0; border-radius: 50%; background: var(--c1); }
+.key.dots.c2 { background: var(--c2); }
+.key.dots.c3 { background: var(--c3); }
 .chart, .interval { display: block; width: 100%; height: auto; overflow: visible; }
 .interval { max-width: 16rem; margin: .4rem 0; }
 .chart text, .interval text { fill: var(--soft); font-size: 12px; }
@@ -74,6 +76,7 @@ polyline.c2 { stroke: var(--c2); }
 polyline.c3 { stroke: var(--c3); }
 circle.c1, .range, .median { fill: var(--c1); }
 circle.c2 { fill: var(--c2); }
+circle.c3 { fill: var(--c3); }
 .range { opacity: .35; }
 .box { fill: var(--c1); opacity: .16; }
 .case-dot { fill: var(--ink); fill-opacity: .55; }

@@ -107,7 +107,8 @@ def test_the_experiment_runs_on_its_layout(name, run, tmp_path):
     assumed = results["data"]["assumed"]
     assert ("spacing" in assumed) == (name == "acdc")
     assert ("pixel size" in assumed) == (name == "vessels")
-    assert (workdir / "report.html").is_file()
+    report = (workdir / "report.html").read_text("utf-8")
+    assert ("Function of the heart" in report) == ("heart" in results) == (name == "acdc")
     test = json.loads((workdir / "split.json").read_text("utf-8"))["test"]
     assert len(list((workdir / "predictions").iterdir())) == len(test)
 

@@ -299,6 +299,16 @@ def test_long_tables_and_curves_are_thinned(render):
     assert len(html) < 1_000_000
 
 
+def test_a_line_of_one_point_is_seen():
+    for style in ("bold", "faint", "dots"):
+        chart = figures.line_chart(
+            [figures.Line("a", np.array([3.0]), np.array([0.5]), style, 3)], "Loss"
+        )
+        assert chart.count('<circle class="c3"') == 1
+    many = figures.Line("a", np.arange(5.0), np.arange(5.0), "bold", 3)
+    assert "<circle" not in figures.line_chart([many], "Loss")
+
+
 def test_smoothing_keeps_a_constant_and_its_start():
     line = figures.Line("a", np.arange(300.0), np.full(300, 0.7), "faint", 1)
     assert figures.smooth(line, "b").y == pytest.approx(line.y)
