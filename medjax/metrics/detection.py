@@ -82,6 +82,13 @@ def _over_union(
     return np.where(union > 0, shared / np.where(union > 0, union, 1), 0.0)
 
 
+def hits(ours: Objects, theirs: Objects) -> Bool[np.ndarray, "n m"]:
+    """Whether the centre of each of ours lies within each of theirs, the ellipsoid inscribed in its box."""
+    away = ours.centre[:, None] - theirs.centre[None]
+    radius = np.maximum(theirs.size / 2, 1e-9)[None]
+    return np.sum((away / radius) ** 2, axis=-1) < 1
+
+
 def froc(
     found: Sequence[Objects],
     reference: Sequence[Objects],
@@ -128,9 +135,7 @@ def _events(
     ours: Objects, theirs: Objects
 ) -> tuple[Float[np.ndarray, " e"], Float[np.ndarray, " e"]]:
     """Score and rightness (1, 0) of what counts in one scan: lesions that are hit, false findings."""
-    away = ours.centre[:, None] - theirs.centre[None]
-    radius = np.maximum(theirs.size / 2, 1e-9)[None]
-    inside = np.sum((away / radius) ** 2, axis=-1) < 1
+    inside = hits(ours, theirs)
     scores = np.where(inside, ours.score[:, None], -np.inf)[:, ~theirs.ignored]
     surest = scores.max(axis=0, initial=-np.inf)
     hit, false = surest[surest > -np.inf], ours.score[~inside.any(axis=1)]

@@ -17,7 +17,7 @@ from medjax.modes import cyclegan, experiment, masked
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
 from medjax.modes.trained import build_finder, build_predictor, finds, frame, load_weights
-from medjax.train import findings, heart, results
+from medjax.train import findings, heart, object_pictures, results
 from medjax.train.baseline import compare
 from medjax.train.evaluate import Row, choose_largest, judge, read_rows, summary, write_rows
 from medjax.train.report import write_report
@@ -100,6 +100,7 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
             "mirror_axes": predictor.mirror_axes,
             "keep_largest": [plan.names[k - plan.exclusive] for k in predictor.keep_largest],
         }
+    said: list[findings.Said] = []
     if finds(config):
         said = findings.say_all(
             cases,
@@ -121,9 +122,10 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
     if beside.is_file() and not outside:
         content["baseline"] = compare(rows, read_rows(beside), plan.names)
     results.write_json(out / "results.json", content)
+    by_id = {case.id: case for case in cases}
     shown = (
         showcase(
-            {case.id: case for case in known.cases},
+            by_id,
             [row for row in rows if row["class"] in plan.names],
             predictor,
             attention(model, params, plan),
@@ -143,6 +145,15 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
         rows=rows,
         cases=list(shown),
         classes=plan.labels.classes,
+        objects=list(
+            object_pictures.object_cases(
+                by_id,
+                object_pictures.choose(said),
+                len(plan.channels),
+                spacing=spacing,
+                convention=known.convention,
+            )
+        ),
     )
     announce(content)
     for name in (*made, "metrics.csv", "results.json", "report.html"):

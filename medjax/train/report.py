@@ -15,7 +15,7 @@ from medjax.train.findings_page import findings_section
 from medjax.train.heart_page import heart_section
 from medjax.train.page import as_float, score, text
 from medjax.train.sheets import Sheet, sheets_section
-from medjax.train.slices import ReportCase, pictures
+from medjax.train.slices import ReportCase, object_pictures, pictures
 
 __all__ = ["ReportCase", "write_report"]
 
@@ -34,11 +34,13 @@ def write_report(
     cases: Sequence[ReportCase],
     classes: Sequence[str],
     sheets: Sequence[Sheet] = (),
+    objects: Sequence[ReportCase] = (),
 ) -> None:
     """Write the page, whole or not at all; the same input gives the same bytes.
 
     results: `results.json`; curves: the rows of `metrics.jsonl`; rows: those of `metrics.csv`, one
-    a case and class; classes: the names of the class indices, background first. What is absent
+    a case and class; classes: the names of the class indices, background first; objects: those that a
+    detector found or should have. What is absent
     from them is left out of the page; None, NaN and infinite scores are shown as a dash.
     """
     metrics = results.get("metrics") or {}
@@ -56,6 +58,7 @@ def write_report(
         baseline_section(results.get("baseline") or {}),
         _every_case(rows),
         pictures(cases, classes),
+        object_pictures(objects),
         sheets_section(sheets, classes),
         _timing(results),
         _settings(config, plan, results),

@@ -17,8 +17,9 @@ class ReportCase:
 
     `image` is one channel on the native grid in any unit, `reference` and `prediction` are class
     indices (0 is background, indices without a name such as 255 are ignored), `spacing` is in mm,
-    `attention` is in [0, 1]. `picture` says that x runs to the right, y down and that the patient's
-    directions are unknown, as in PNG files; None takes it from the shape (z = 1).
+    `attention` is in [0, 1]. Slices run through the middle of `focus`; None: of the reference. `picture`
+    says that x runs to the right, y down and that the patient's directions are unknown, as in PNG files;
+    None takes it from the shape (z = 1).
     """
 
     id: str
@@ -29,6 +30,7 @@ class ReportCase:
     spacing: tuple[float, float, float]
     scores: Mapping[str, Any]
     attention: Float[np.ndarray, "x y z"] | None = None
+    focus: Bool[np.ndarray, "x y z"] | None = None
     picture: bool | None = None
 
 
@@ -107,11 +109,26 @@ def pictures(cases: Sequence[ReportCase], classes: Sequence[str]) -> str:
     )
 
 
+def object_pictures(cases: Sequence[ReportCase]) -> str:
+    """The section of the page with boxes where an object is and where one was found."""
+    if not cases:
+        return ""
+    blocks = "".join(
+        _case(f"object{i}", case, ("background", "object")) for i, case in enumerate(cases)
+    )
+    return (
+        '<section><h2>Objects</h2><p class="note">Solid lines are the boxes of what is there, dashed lines '
+        "the box that was found. Slices run through its middle, or that of the object that was hardest to "
+        f"find.</p>{blocks}</section>"
+    )
+
+
 def _case(key: str, case: ReportCase, classes: Sequence[str]) -> str:
     known = range(1, len(classes))
     truth, guess = ((a > 0) & (a < len(classes)) for a in (case.reference, case.prediction))
     levels = window(case.image, truth | guess)
-    shown = planes(case, truth if truth.any() else guess)
+    middle = truth if truth.any() else guess
+    shown = planes(case, middle if case.focus is None else case.focus)
     top = "".join(_figure(f"{key}-{plane.name}", plane, case, known, levels) for plane in shown)
     scores = " · ".join(f"{metric(key)} {score(value, key)}" for key, value in case.scores.items())
     voxels = f"Voxels of {TIMES.join(f'{s:.3g}' for s in case.spacing)} mm. "

@@ -100,7 +100,7 @@ th[aria-sort=descending] button::after { content: " ▼"; font-size: .7em; }
 .case { margin-top: 2rem; }
 .role { margin-right: .25rem; padding: .1rem .55rem; border-radius: 1rem; background: var(--c1);
   color: var(--page); font-size: .8rem; }
-.role.worst { background: var(--c2); }
+.role.worst, .role.missed, .role.alarm { background: var(--c2); }
 .legend { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; position: sticky; top: 0; z-index: 1;
   padding: .4rem 0; background: var(--page); font-size: .875rem; }
 .legend label { cursor: pointer; }

@@ -299,6 +299,18 @@ def test_long_tables_and_curves_are_thinned(render):
     assert len(html) < 1_000_000
 
 
+def test_objects_have_a_section_and_slices_of_their_own(render):
+    one = replace(case("surest hit", attention=False), focus=ball((24, 30, 12), (20, 3, 9), 0.5))
+    html = render(**{**content(), "objects": [one]})
+    assert "<h2>Objects</h2>" in html
+    assert "<h2>Objects</h2>" not in render(**content())
+    page = html[html.index("<h2>Objects</h2>") :]
+    for plane, number in (("Axial", "10 of 12"), ("Coronal", "4 of 30"), ("Sagittal", "21 of 24")):
+        assert f"{plane}, slice {number}" in page
+    keys = re.findall(r'id="([^"]+)"', html)
+    assert len(keys) == len(set(keys))
+
+
 def test_a_line_of_one_point_is_seen():
     for style in ("bold", "faint", "dots"):
         chart = figures.line_chart(
