@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from medjax.data.cases import Case, Convention
+from medjax.data.objects import members
 from medjax.data.prepare import load
 from medjax.metrics.heart import PARTS, Function, agreement, function
 from medjax.metrics.statistics import aggregate
@@ -57,7 +58,7 @@ def known_hearts(
         assert scan.label is not None
         ml = float(np.prod(scan.spacing)) / 1000
         for part in PARTS:
-            size = float((scan.label == convention.classes.index(part)).sum()) * ml
+            size = float(members(scan.label, convention, part).sum()) * ml
             rows.append({"case": case.id, "class": part, "volume_ml": size, "reference_ml": size})
         known.append(case)
     return hearts(rows, known)

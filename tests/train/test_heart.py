@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medjax.data.cases import Case
+from medjax.data.cases import Case, Convention, Region
 from medjax.data.layouts.conventions import CONVENTIONS
 from medjax.metrics.heart import PARTS, Function
 from medjax.train.heart import Heart, applies, content, hearts, known_hearts, write_hearts
@@ -56,9 +56,12 @@ def test_known_hearts_are_measured_in_ml(tmp_path):
             Case(f"q_{frame}", "q", (image,), path, None),  # nobody knows the class
             Case(f"r_{frame}", "r", (image,), None, 4),
         ]
-    (found,) = known_hearts(cases, CONVENTIONS["acdc"], 1, spacing=(2.0, 5.0, 10.0))
-    assert (found.patient, found.target) == ("p", 4)
-    assert found.found == found.true == pytest.approx(Function(50, 50, 1.2, 2.4, 1.5))
+    classes = {0: "background", 1: "RV", 2: "wall", 3: "blood"}
+    regions = [Region(n, (c,), c) for n, c in zip(PARTS, ("RV", "wall", "blood"), strict=True)]
+    for convention in (CONVENTIONS["acdc"], Convention("regions", classes, tuple(regions))):
+        (found,) = known_hearts(cases, convention, 1, spacing=(2.0, 5.0, 10.0))
+        assert (found.patient, found.target) == ("p", 4)
+        assert found.found == found.true == pytest.approx(Function(50, 50, 1.2, 2.4, 1.5))
 
 
 def patients(generator, count, spoil=0.0):
