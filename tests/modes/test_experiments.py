@@ -117,6 +117,7 @@ def test_the_rarer_options_work_together(run, tmp_path):
     run(
         "quick",
         tmp_path,
+        "--config.synth.growth=plaques",  # without optimisation a tumour grows for ten seconds
         "--config.model.block=hybrid",
         "--config.model.attention=sca",
         "--config.model.deep_supervision=True",
