@@ -13,7 +13,7 @@ from medjax.train.findings import Said
 from medjax.train.showcase import clearest_channel
 from medjax.train.slices import ReportCase
 
-HIT, FALSE = "surest hit", "surest false alarm"
+HIT, ALARM = "surest hit", "surest false alarm"
 
 
 class Shown(NamedTuple):
@@ -37,7 +37,7 @@ def choose(said: Sequence[Said]) -> list[Shown]:
     findings = [shown for one in said for shown in _findings(one)]
     objects = [shown for one in said for shown in _objects(one)]
     chosen = []
-    for role in (HIT, FALSE):
+    for role in (HIT, ALARM):
         own = [shown for shown in findings if shown.role == role]
         chosen += [max(own, key=lambda shown: shown.scores["score"])] if own else []
     missed = [shown for shown in objects if shown.found is None]
@@ -55,7 +55,7 @@ def _findings(one: Said) -> Iterator[Shown]:
     inside = hits(one.objects, one.there)
     for n, score in enumerate(one.objects.score.tolist()):
         box = _single(one.objects, n)
-        role = HIT if (inside[n] & ~one.there.ignored).any() else FALSE
+        role = HIT if (inside[n] & ~one.there.ignored).any() else ALARM
         if role == HIT or not inside[n].any():
             size = float(box.size.prod())
             yield Shown(role, one.case, box.centre[0], size, box, one.there, {"score": score})
