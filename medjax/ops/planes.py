@@ -1,5 +1,6 @@
 """A 3-D convolution as 2-D convolutions, in the form that is fastest on XLA:CPU for its shape."""
 
+import math
 from functools import partial, reduce
 
 import jax.numpy as jnp
@@ -13,6 +14,9 @@ Sizes = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
 Geometry = tuple[Sizes, Sizes, Pads]  # strides, dilation, zeros before and after each axis
 
+# Multiplications up to which a convolution takes milliseconds in any form: the form that compiles fastest is
+# taken, which on two AVX2 cores saves two seconds and costs a step some five milliseconds at most.
+SMALL = 1 << 24
 # Measured on XLA:CPU, two AVX-512 cores.
 FEW_CHANNELS = 16  # below, the depth taps are stacked on the channels
 LARGE_PLANE = 32 * 32  # output pixels from which a loop over slices keeps its data in the cache
@@ -35,16 +39,22 @@ def forward(
     x: Float[Array, "b d h w c"], kernel: Float[Array, "kd kh kw c o"], geometry: Geometry
 ) -> Float[Array, "b d2 h2 w2 o"]:
     """Convolve, any strides, dilation and pads; pads may not be negative."""
-    _, height, width = output_shape(x.shape[1:4], kernel.shape[:3], geometry)
-    if tiles_apply(x, kernel, geometry):
-        return by_tiles(x, kernel, geometry, loop=height * width >= LARGE_PLANE)
+    depth, height, width = output_shape(x.shape[1:4], kernel.shape[:3], geometry)
+    small = is_small(x.shape[0] * depth * height * width, kernel.shape)
+    if not small and _tiles_apply(kernel, geometry, depth):
+        return _by_tiles(x, kernel, geometry, loop=height * width >= LARGE_PLANE)
     if kernel.shape[0] == 1:
-        return sum_of_taps(x, kernel, geometry)
-    if x.shape[-1] < FEW_CHANNELS:
+        return _sum_of_taps(x, kernel, geometry)
+    if small or x.shape[-1] < FEW_CHANNELS:
         return _stacked_taps(x, kernel, geometry)
     if height * width >= LARGE_PLANE:
         return _slice_by_slice(x, kernel, geometry)
-    return sum_of_taps(x, kernel, geometry)
+    return _sum_of_taps(x, kernel, geometry)
+
+
+def is_small(voxels: int, kernel: Sizes) -> bool:
+    """Whether an output of so many voxels takes no more than `SMALL` multiplications."""
+    return voxels * math.prod(kernel) <= SMALL
 
 
 def _conv2d(x: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -80,7 +90,7 @@ def _depth_taps(x: Array, kernel: Array, geometry: Geometry) -> list[Array]:
     ]
 
 
-def sum_of_taps(x: Array, kernel: Array, geometry: Geometry) -> Array:
+def _sum_of_taps(x: Array, kernel: Array, geometry: Geometry) -> Array:
     """One 2-D convolution a depth tap over all slices, and their sum."""
     taps = [t.reshape(-1, *t.shape[2:]) for t in _depth_taps(x, kernel, geometry)]
     terms = [_conv2d(t, k, geometry) for t, k in zip(taps, kernel, strict=True)]
@@ -114,15 +124,14 @@ def _slice_by_slice(x: Array, kernel: Array, geometry: Geometry) -> Array:
     return y.reshape(b, depth, height, width, -1)
 
 
-def tiles_apply(x: Array, kernel: Array, geometry: Geometry) -> bool:
+def _tiles_apply(kernel: Array, geometry: Geometry, depth: int) -> bool:
     """Whether Winograd's tiles save convolutions: three dense depth taps at stride 1."""
     (stride, *_), (step, *_), _ = geometry
-    depth = output_shape(x.shape[1:4], kernel.shape[:3], geometry)[0]
     return (kernel.shape[0], stride, step) == (winograd.TAPS, 1, 1) and winograd.tile(depth) > 1
 
 
-def by_tiles(x: Array, kernel: Array, geometry: Geometry, *, loop: bool) -> Array:
-    """Winograd's filtering along depth, where `tiles_apply`: one tile after the other, or all at once."""
+def _by_tiles(x: Array, kernel: Array, geometry: Geometry, *, loop: bool) -> Array:
+    """Winograd's filtering along depth, where `_tiles_apply`: one tile after the other, or all at once."""
     depth = output_shape(x.shape[1:4], kernel.shape[:3], geometry)[0]
     padded = jnp.pad(x, ((0, 0), geometry[2][0], (0, 0), (0, 0), (0, 0)))
     run = winograd.looped if loop else winograd.whole

@@ -43,6 +43,12 @@ CASES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def none_is_small(monkeypatch):
+    """The arrays of these tests take the forms of real ones."""
+    monkeypatch.setattr(planes, "SMALL", 0)
+
+
 def arrays(shape, out, kernel, seed=0):
     draw = np.random.default_rng(seed)
     shapes = shape, (*kernel, shape[-1], out)
@@ -84,7 +90,8 @@ def test_random_geometries_equal_native(monkeypatch):
     for seed in range(12):
         few = int(draw.integers(1, 6))
         monkeypatch.setattr(planes, "FEW_CHANNELS", few)
-        monkeypatch.setattr(gradients, "WIDE", int(draw.integers(2, 7)))
+        monkeypatch.setattr(planes, "SMALL", int(draw.choice([0, 1000, 100_000])))
+        monkeypatch.setattr(gradients, "TOTAL_BYTES", int(draw.choice([0, 1 << 21])))
         monkeypatch.setattr(planes, "LARGE_PLANE", int(draw.choice([1, 1000])))
         monkeypatch.setattr(gradients, "BLOCK_BYTES", int(draw.choice([256, 4096])))
         shape = (
