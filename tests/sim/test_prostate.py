@@ -1,5 +1,7 @@
 """Prostate phantoms: the published means, what an image must show of its tissues, labels that fit."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,20 +12,27 @@ from medjax.sim.prostate import SHAPE, SPACING, Cancers, Layer
 
 COUNT = 24
 
+# the rest of the tests compile without optimisation, where these patients take 18 s and not one
+jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
+
 
 @pytest.fixture(scope="module")
 def patients():
     """Patients, stacked."""
     keys = jax.random.split(jax.random.key(0), COUNT)
-    return jax.device_get(jax.jit(lambda keys: jax.lax.map(prostate.draw, keys))(keys))
+    return jax.device_get(jit(lambda keys: jax.lax.map(prostate.draw, keys))(keys))
 
 
 @pytest.fixture(scope="module")
 def cancers():
     """The lesions of many patients, without their images."""
     everywhere = jnp.ones(SHAPE)
-    draw = jax.vmap(lambda key: prostate._cancers(key, (everywhere, everywhere)))
-    return jax.device_get(draw(jax.random.split(jax.random.key(1), 600)))
+
+    def draw(key):
+        return prostate._cancers(key, (everywhere, everywhere))
+
+    keys = jax.random.split(jax.random.key(1), 600)
+    return jax.device_get(jit(lambda keys: jax.lax.map(draw, keys))(keys))
 
 
 def test_a_key_is_a_patient():
