@@ -8,6 +8,7 @@ import pytest
 
 from medjax.modes import experiment, semi
 from medjax.modes import train as modes
+from medjax.modes.defaults import defaults
 from medjax.train import step
 
 FLAGS = {
@@ -40,6 +41,14 @@ def train(make_scans, train_on, tmp_path_factory):
 
 def test_the_methods_are_named_in_one_order():
     assert tuple(semi.METHODS) == experiment.SEMI
+
+
+@pytest.mark.parametrize(("paradigm", "patches"), [("bcp", 4), ("cps", 8), ("unimatch", 10)])
+def test_memory_is_told_of_every_patch_that_is_differentiated(paradigm, patches):
+    """Of four, one of which has a label."""
+    config = defaults("semi")
+    config.train.paradigm, config.semi.unlabelled = paradigm, 3
+    assert 4 * modes.passes(config) == patches
 
 
 def test_a_run_stands_beside_its_baseline_and_a_killed_one_ends_in_the_same_bits(
