@@ -82,6 +82,17 @@ def terms(config: Config) -> Terms:
     return {**TERMS, "segmentation": TERMS["segmentation"] | without}
 
 
+def differentiated(config: Config) -> float:
+    """How often a patch is differentiated in a step, in the mean, which is what its memory grows with.
+
+    Both networks of `cps` see all patches, that of `unimatch` three views of those without labels; 1 for
+    every other paradigm.
+    """
+    bare = config.semi.unlabelled
+    more = {"cps": 2.0, "unimatch": (1 + 3 * bare) / (1 + bare)}
+    return more.get(config.train.paradigm, 1.0)
+
+
 def groups(run: Experiment, turn: Sequence[bool]) -> Sequence[Sequence[int]]:
     """Positions of the cases in the rows of a turn; two turns where patches of a kind are mixed."""
     labelled = len(run.split.train)

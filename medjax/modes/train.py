@@ -259,17 +259,7 @@ def _announce(run: Experiment) -> None:
         f"{len(plan.widths)} stages of {', '.join(map(str, plan.widths))} channels"
     )
     cached = plan.case_gb * (len(parts.train) + bare + len(parts.validation))
-    memory = RUNTIME_GB + passes(run.config) * plan.step_gb + 3 * plan.largest_gb
+    memory = RUNTIME_GB + semi.differentiated(run.config) * plan.step_gb + 3 * plan.largest_gb
     console.print(
         f"needs about {memory:.1f} GB of memory, {cached:.2f} GB of disk in {case_cache(run.config)}"
     )
-
-
-def passes(config: Config) -> float:
-    """How often a patch is differentiated in a step, in the mean, which is what its memory grows with.
-
-    Both networks of `cps` see all patches, that of `unimatch` three views of those without labels.
-    """
-    bare = config.semi.unlabelled
-    more = {"cps": 2.0, "unimatch": (1 + 3 * bare) / (1 + bare)}
-    return more.get(config.train.paradigm, 1.0)

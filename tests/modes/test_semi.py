@@ -48,7 +48,7 @@ def test_memory_is_told_of_every_patch_that_is_differentiated(paradigm, patches)
     """Of four, one of which has a label."""
     config = defaults("semi")
     config.train.paradigm, config.semi.unlabelled = paradigm, 3
-    assert 4 * modes.passes(config) == patches
+    assert 4 * semi.differentiated(config) == patches
 
 
 def test_a_run_stands_beside_its_baseline_and_a_killed_one_ends_in_the_same_bits(
