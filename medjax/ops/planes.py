@@ -14,8 +14,8 @@ Sizes = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
 Geometry = tuple[Sizes, Sizes, Pads]  # strides, dilation, zeros before and after each axis
 
-# Multiplications up to which a convolution takes milliseconds in any form: the form that compiles fastest is
-# taken, which on two AVX2 cores saves two seconds and costs a step some five milliseconds at most.
+# Multiplications up to which the form is taken that compiles fastest: about two seconds of CPU sooner for a
+# convolution with its gradients, which of the shapes measured on two AVX2 cores lost below 5 ms a step.
 SMALL = 1 << 24
 # Measured on XLA:CPU, two AVX-512 cores.
 FEW_CHANNELS = 16  # below, the depth taps are stacked on the channels
@@ -42,7 +42,7 @@ def forward(
     depth, height, width = output_shape(x.shape[1:4], kernel.shape[:3], geometry)
     small = is_small(x.shape[0] * depth * height * width, kernel.shape)
     if not small and _tiles_apply(kernel, geometry, depth):
-        return _by_tiles(x, kernel, geometry, loop=height * width >= LARGE_PLANE)
+        return _by_tiles(x, kernel, geometry, depth, loop=height * width >= LARGE_PLANE)
     if kernel.shape[0] == 1:
         return _sum_of_taps(x, kernel, geometry)
     if small or x.shape[-1] < FEW_CHANNELS:
@@ -130,9 +130,8 @@ def _tiles_apply(kernel: Array, geometry: Geometry, depth: int) -> bool:
     return (kernel.shape[0], stride, step) == (winograd.TAPS, 1, 1) and winograd.tile(depth) > 1
 
 
-def _by_tiles(x: Array, kernel: Array, geometry: Geometry, *, loop: bool) -> Array:
+def _by_tiles(x: Array, kernel: Array, geometry: Geometry, depth: int, *, loop: bool) -> Array:
     """Winograd's filtering along depth, where `_tiles_apply`: one tile after the other, or all at once."""
-    depth = output_shape(x.shape[1:4], kernel.shape[:3], geometry)[0]
     padded = jnp.pad(x, ((0, 0), geometry[2][0], (0, 0), (0, 0), (0, 0)))
     run = winograd.looped if loop else winograd.whole
     return run(padded, kernel, depth, partial(_conv2d, geometry=geometry))
