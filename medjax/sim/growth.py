@@ -12,7 +12,7 @@ CHECKED = 4  # steps between two looks at the volume
 
 
 class Necrosis(NamedTuple):
-    """How tissue starves. All 0: nothing dies, and the model is Fisher and Kolmogorov's.
+    """How tissue starves.
 
     `death` 1/day, of living tissue whose nutrient is below `hunger` (a share of the healthy level);
     `uptake` 1/day, of nutrient by living tissue; `supply` mm^2/day, diffusivity of the nutrient.
@@ -50,7 +50,7 @@ def grow(
     spacing: float,
     volume: float | Float[Array, ""],
     visible: float | Float[Array, ""] = 0.15,
-    necrosis: Necrosis = Necrosis(),  # noqa: B008 (a tuple of numbers)
+    necrosis: Necrosis | None = None,
     most_steps: int = 2000,
     most_days: float | Float[Array, ""] = jnp.inf,
 ) -> Growth:
@@ -61,17 +61,19 @@ def grow(
         dS/dt = div(supply grad S) - uptake S P
 
     P is living, N dead, S nutrient (1 at first) and H rises from 0 to 1 where S falls below
-    `hunger`. Cells move into what is not dead (volume filling: Painter and Hillen, 2002), so P + N
-    stays at most 1. `diffusivity` mm^2/day, 0 outside the tissue; `rate` 1/day; `spacing` mm, isotropic;
-    visible is P + N > `visible`. Explicit steps of at most 0.8 of the limit of stability and a fifth
+    `hunger`. Without `necrosis` nothing dies: the model is Fisher's and Kolmogorov's. Cells
+    move into what is not dead (volume filling: Painter and Hillen, 2002), so P + N stays at most 1.
+    `diffusivity` mm^2/day, 0 outside the tissue; `rate` 1/day; `spacing` mm, isotropic; visible is
+    P + N > `visible`. Explicit steps of at most 0.8 of the limit of stability and a fifth
     of the fastest reaction, fluxes through faces with the harmonic mean of both voxels, none through
     a face of a voxel without diffusivity. It also ends after `most_steps` or `most_days`.
     """
     tissue = diffusivity > 0
     moved = _conductances(diffusivity, spacing)
-    fed = _conductances(tissue * jnp.float32(necrosis.supply), spacing)
-    fastest = jnp.maximum(diffusivity.max(), necrosis.supply)
-    reaction = jnp.maximum(rate.max(), jnp.maximum(necrosis.death, necrosis.uptake))
+    death, hunger, uptake, supply = necrosis or Necrosis()
+    fed = _conductances(tissue * jnp.float32(supply), spacing)
+    fastest = jnp.maximum(diffusivity.max(), supply)
+    reaction = jnp.maximum(rate.max(), jnp.maximum(death, uptake))
     step = jnp.minimum(
         0.8 * spacing**2 / (6 * jnp.maximum(fastest, 1e-9)), 0.2 / jnp.maximum(reaction, 1e-9)
     )
@@ -79,13 +81,16 @@ def grow(
 
     def advance(_: Array, state: Growth) -> Growth:
         living, dead, nutrient, days = state
-        starving = jax.nn.sigmoid((necrosis.hunger - nutrient) / 0.05) * necrosis.death
+        if necrosis is None:
+            change = _divergence(living, moved) + rate * living * (1 - living)
+            return Growth(living + step * change, dead, nutrient, days + step)
+        starving = jax.nn.sigmoid((hunger - nutrient) / 0.05) * death
         dying = starving * living
         born = rate * nutrient * living * (1 - living - dead)
         return Growth(
             living + step * (_divergence(living, moved, 1 - dead) + born - dying),
             dead + step * dying,
-            nutrient + step * (_divergence(nutrient, fed) - necrosis.uptake * nutrient * living),
+            nutrient + step * (_divergence(nutrient, fed) - uptake * nutrient * living),
             days + step,
         )
 

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from medjax.ops.sampling import centred_grid
+from medjax.sim import tumour as growing
 from medjax.sim.mass import push
 from medjax.sim.tissue import HEAD, LESION, TISSUES
 from medjax.sim.tumour import CSF, GM, STEP, WM, draw_tumour, grow_in, paint
@@ -71,6 +72,22 @@ def test_one_species_never_starves():
     rest = {name: value for name, value in one._asdict().items() if name not in starving}
     for name, value in rest.items():
         np.testing.assert_array_equal(value, getattr(two, name))
+
+
+def test_a_tumour_is_the_same_in_the_box_around_its_site(tissue, monkeypatch):
+    side = jnp.broadcast_to(centred_grid(tissue.shape[:3])[0], tissue.shape[:3])
+    key = jax.random.key(3)
+    small = draw_tumour(key)._replace(volume=jnp.float32(14.0))
+
+    def within(near):
+        monkeypatch.setattr(growing, "NEAR", near)
+        return jax.jit(lambda *given: grow_in(*given))(key, small, tissue, side)
+
+    whole, part = within((99, 99, 99)), within((28, 30, 32))
+    assert (whole.fluid > 0.5).sum() * ML == pytest.approx(14, rel=0.1)
+    np.testing.assert_array_equal(whole.room, part.room)
+    for name in ("living", "dead", "fluid"):
+        np.testing.assert_allclose(getattr(part, name), getattr(whole, name), atol=0.02)
 
 
 def test_without_necrosis_nothing_dies(make):
