@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-all lint clean
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -15,6 +15,9 @@ demo: $(VENV)/installed
 	$(BIN)/python launch.py --config experiments/brats_synth.py --workdir runs/demo
 
 test: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
+
+test-all: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed

@@ -139,6 +139,7 @@ def test_a_chain_inverts_in_reverse():
     )
 
 
+@pytest.mark.long
 def test_replicas_equal_one_device():
     """Under shard_map bit for bit, under vmap (another program) to rounding."""
     augment = chain(
@@ -176,6 +177,7 @@ def test_the_default_chain_at_full_strength():
     assert float(result["image"][..., 1].max()) <= float(batch["image"][..., 1].max())
 
 
+@pytest.mark.long
 def test_crops_are_needed_only_for_samples_that_move():
     """What the loader leaves out changes nothing."""
     augment, motion = default(PATCH, SPACING, elastic=(1.0, 8.0))

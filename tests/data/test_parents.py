@@ -143,7 +143,7 @@ def test_folders_that_hold_no_parent(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("path", "head", "volume"),
     [
-        ("brain_labels/training_seg_05.nii.gz", False, 1137),
+        pytest.param("brain_labels/training_seg_05.nii.gz", False, 1137, marks=pytest.mark.long),
         ("brainweb/brainweb_normal_crisp_1mm_labels.nii.gz", True, 1856),
     ],
 )

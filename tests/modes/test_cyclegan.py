@@ -77,6 +77,7 @@ def judge(train, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.long
 def test_a_run_is_audited_and_an_interrupted_one_ends_in_the_same_bits(
     train, judge, last_state, cut_and_resume, tmp_path, monkeypatch
 ):
@@ -123,6 +124,7 @@ def test_mistakes_end_in_one_line(changes, said, train, tmp_path, capsys):
     assert error[0].startswith(f"medjax: {said}")
 
 
+@pytest.mark.long
 def test_a_judge_of_other_cases_or_channels_is_refused(train, judge, tmp_path, capsys):
     for number, (changes, said) in enumerate(
         (

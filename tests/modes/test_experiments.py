@@ -92,7 +92,9 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize(
+    "name", ["vessels", *(pytest.param(n, marks=pytest.mark.long) for n in ("acdc", "hippocampus"))]
+)
 def test_the_experiment_runs_on_its_layout(name, run, tmp_path):
     make, flags, classes, kernels = TABLE[name]
     root, workdir = tmp_path / "data", tmp_path / "run"
@@ -113,6 +115,7 @@ def test_the_experiment_runs_on_its_layout(name, run, tmp_path):
     assert len(list((workdir / "predictions").iterdir())) == len(test)
 
 
+@pytest.mark.long
 def test_the_rarer_options_work_together(run, tmp_path):
     run(
         "quick",

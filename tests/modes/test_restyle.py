@@ -9,6 +9,7 @@ from medjax import cli
 from medjax.data.cache import open_cached
 from medjax.modes import train as modes
 
+pytestmark = pytest.mark.long
 QUICK = str(Path(__file__).parents[2] / "experiments" / "quick.py")
 FLAGS = {
     "synth.growth": "plaques",  # the quickest to compile

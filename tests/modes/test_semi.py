@@ -51,6 +51,7 @@ def test_memory_is_told_of_every_patch_that_is_differentiated(paradigm, patches)
     assert 4 * semi.differentiated(config) == patches
 
 
+@pytest.mark.long
 def test_a_run_stands_beside_its_baseline_and_a_killed_one_ends_in_the_same_bits(
     train, last_state, cut_and_resume, tmp_path, monkeypatch, capsys
 ):
@@ -106,6 +107,7 @@ def test_the_labels_of_the_others_are_never_read(
     jax.tree.map(np.testing.assert_array_equal, *found)
 
 
+@pytest.mark.long
 def test_of_two_networks_one_predicts(train, last_state, tmp_path):
     workdir = tmp_path / "run"
     train(workdir, {"train.paradigm": "cps", "train.steps": 2, "semi.baseline": False})
@@ -119,6 +121,7 @@ def test_of_two_networks_one_predicts(train, last_state, tmp_path):
     train(tmp_path / "again", {**other, "train.paradigm": "cps"})
 
 
+@pytest.mark.long
 def test_masked_pre_training_starts_any_segmenter(train, last_state, tmp_path, capsys):
     before = tmp_path / "masked"
     train(before, {"train.paradigm": "masked", "masked.block": 4, "train.steps": 2})

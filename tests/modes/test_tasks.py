@@ -53,6 +53,7 @@ def read(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 def test_a_teacher_three_tasks_and_two_streams_end_in_the_same_bits_after_a_kill(
     train, root, last_state, cut_and_resume, tmp_path, monkeypatch
 ):
@@ -105,6 +106,7 @@ def test_a_teacher_three_tasks_and_two_streams_end_in_the_same_bits_after_a_kill
     assert (np.asarray(jax.tree.leaves(state["logits"])[0]) != 0).any()
 
 
+@pytest.mark.long
 def test_classes_alone_need_no_label_map(root, train_on, tmp_path):
     """Cases without a label map train and are judged; one of unknown class trains nothing here."""
     bare = tmp_path / "scans"
@@ -127,6 +129,7 @@ def test_classes_alone_need_no_label_map(root, train_on, tmp_path):
     assert not (workdir / "predictions").exists()
 
 
+@pytest.mark.long
 def test_phantoms_are_made_once_and_tell_who_is_tested(train_on, home, tmp_path, capsys):
     """In the cache of a user, with the split that goes with them."""
     flags = {
@@ -174,6 +177,7 @@ def test_mistakes_end_in_one_line(changes, said, train, tmp_path, capsys):
     assert "Traceback" not in error
 
 
+@pytest.mark.long
 def test_tables_are_read_where_they_are_wanted(make_scans, train_on, tmp_path, capsys):
     """A targets.csv of somebody else's stops no segmentation; `verify` and others say what is wrong."""
     scans = tmp_path / "scans"

@@ -27,7 +27,7 @@ def start(model, x):
     return jax.jit(model.init)(jax.random.key(0), x)["params"]
 
 
-@pytest.mark.parametrize("patch", PATCHES)
+@pytest.mark.parametrize("patch", ["2-D", pytest.param("3-D", marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", MODELS)
 def test_shapes_gradients_and_both_convolutions(name, patch):
     model, x = MODELS[name](), image(PATCHES[patch])

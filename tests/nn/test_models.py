@@ -20,8 +20,13 @@ GEOMETRIES = {  # patch, kernels, strides
     "anisotropic": ((3, 8, 6), ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (1, 2, 2))),
 }
 BLOCKS = ("plain", "residual", "hybrid")
-# every block on every geometry, the attention on every second of these pairs
-TABLE = [(b, ("none", "sca")[i % 2], g) for i, (b, g) in enumerate(product(BLOCKS, GEOMETRIES))]
+# every block on every geometry (once each if in haste), the attention on every second of these pairs
+TABLE = [
+    pytest.param(
+        b, ("none", "sca")[(i + j) % 2], g, marks=[] if j == (i + 1) % 3 else [pytest.mark.long]
+    )
+    for (i, b), (j, g) in product(enumerate(BLOCKS), enumerate(GEOMETRIES))
+]
 # compiling is most of the time of these tests
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -158,6 +163,7 @@ def test_bfloat16_computes_near_float32_and_gives_float32():
     assert_close(half[0], full[0], 0.1)
 
 
+@pytest.mark.long
 def test_remat_changes_neither_parameters_nor_gradients():
     x = image()
     params = random_params(small(), x)

@@ -78,6 +78,7 @@ def test_neither_side_moves_the_other(side):
         assert (min(sizes) > 0) if name in moved else (max(sizes) == 0), name
 
 
+@pytest.mark.long
 def test_generators_that_undo_each_other_have_no_cycle_loss():
     nets = networks()
     params = start(nets, optim.optimizer("sgd")).params
@@ -134,6 +135,7 @@ def test_half_of_the_images_are_swapped_with_every_place():
     assert sorted(seen) == [*range(-size, 0), *range(1, n + 1)]  # nothing is lost or doubled
 
 
+@pytest.mark.long
 def test_devices_share_one_pool_and_take_the_same_step():
     nets, rule = networks(classes=4), optim.optimizer("sgd", momentum=0.0)
     made = make_step(nets, rule, cyclegan.weights(identity=0.0), 0.1)
@@ -151,6 +153,7 @@ def test_devices_share_one_pool_and_take_the_same_step():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.long
 def test_one_minus_the_image_is_learned_without_pairs():
     nets, rule = networks(), optim.optimizer("adamw", clip=0.0, beta1=0.5)
     patch, steps = (1, 16, 16), 240

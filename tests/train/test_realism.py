@@ -61,6 +61,7 @@ def test_a_mark_on_all_synthetic_slices_is_found():
     assert found.settings == {"folds": 3, "repeats": 1, "steps": 40, "batch": 16}
 
 
+@pytest.mark.long
 def test_the_seed_decides_everything():
     real, made = patients(3, 0), patients(4, 1)
     quick = {"steps": 2, "batch": 4, "folds": 2}

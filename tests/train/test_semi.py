@@ -141,7 +141,13 @@ def run(name, devices, *, steps=3, progress=0, **options):
 
 
 @pytest.mark.parametrize(
-    ("name", "exclusive"), [*((name, True) for name in METHODS), ("bcp", False)]
+    ("name", "exclusive"),
+    [
+        ("mean_teacher", True),
+        ("bcp", True),
+        *(pytest.param(n, True, marks=pytest.mark.long) for n in ("ua_mt", "cps", "unimatch")),
+        pytest.param("bcp", False, marks=pytest.mark.long),
+    ],
 )
 def test_every_method_on_one_and_two_devices(name, exclusive):
     """The same step however the batch is spread, finite, and each of its terms teaches."""
@@ -227,6 +233,7 @@ def test_the_learner_and_the_answer_speak_of_the_same_voxels():
     np.testing.assert_allclose(found, image, atol=1e-6)
 
 
+@pytest.mark.long
 def test_noise_is_the_samples_own_and_bounded():
     batch = {"image": jnp.zeros((4, *PATCH, 1)), "index": jnp.arange(4, dtype=jnp.int32)}
     image, _ = weak_view(views(noise=0.1), batch, KEY)

@@ -82,6 +82,7 @@ def test_1_2_and_4_devices_agree(batch_dice):
         close(one.params, many.params)
 
 
+@pytest.mark.long
 def test_pmap_and_vmap_of_the_same_body_agree():
     _, one = run(1, steps=1)
     made, start = parts()

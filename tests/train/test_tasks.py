@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from medjax.losses.segmentation import IGNORE
 from medjax.nn.unet import UNet
@@ -70,6 +71,7 @@ def test_heads_that_are_not_there_are_not_asked():
     }
 
 
+@pytest.mark.long
 def test_objects_and_classes_can_be_learned():
     """After 60 steps on four balls the surest peak of each lies in its ball, and its box fits."""
     import optax

@@ -78,7 +78,14 @@ def run(name, devices=1, steps=3, known=(0, 5), rule=None):
     return jax.device_get(now), said
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "static",
+        "gradnorm",
+        *(pytest.param(n, marks=pytest.mark.long) for n in ("uncertainty", "famo", "dwa")),
+    ],
+)
 def test_any_number_of_devices_takes_the_same_steps(name):
     one, said = run(name)
     many, others = run(name, devices=4)
