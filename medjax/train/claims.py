@@ -25,7 +25,8 @@ class Claim:
     Each arm that has such scores is compared with the arm `baseline`; the verdict on the arm `decides` is the
     claim's. Where an arm `full` has all that could be had, an arm is also measured as a share of it: it must
     reach `ratio` of its mean and have `closed` so much of the gap between baseline and full. `records` names
-    the claim whose runs this one judges too, by another metric or against another arm.
+    the claim whose runs this one judges too, by another metric or against another arm. `curve` is drawn: for
+    each line, the arm at each place `along` an axis, whose name this is.
     """
 
     claim: str
@@ -46,6 +47,8 @@ class Claim:
     ratio: float = 0.0
     closed: float = 0.0
     records: str = ""
+    along: str = ""
+    curve: dict[str, dict[float, str]] = field(default_factory=dict)
 
     @property
     def structures(self) -> list[str]:
@@ -118,6 +121,9 @@ def read_claims(path: Path) -> dict[str, Claim]:
             or not claim.arms.items() <= claims[claim.records].arms.items()
         ):
             raise UserError(f"{path}: {name}: records must name a claim that has all its arms")
+        strange = {arm for line in claim.curve.values() for arm in line.values()} - {*claim.arms}
+        if strange:
+            raise UserError(f"{path}: {name}: curve: {min(strange)} is none of its arms")
     return claims
 
 

@@ -1,5 +1,6 @@
 """CLAIMS.md: every claim with its rule, its arms and what came out of them."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from medjax.io.atomic import atomic
 from medjax.metrics.statistics import Interval
 from medjax.train.claims import Claim, Outcome, Record, judge, read_records
+from medjax.train.claims_curve import curve_svg
 
 INTRODUCTION = """\
 # Claims
@@ -30,9 +32,16 @@ def summary(claims: Mapping[str, Claim], judged: Mapping[str, Sequence[Outcome]]
     return _table(rows)
 
 
-def page(claims: Mapping[str, Claim], records: Mapping[str, Sequence[Record]]) -> str:
-    """CLAIMS.md: the summary, then each claim with its arms. The same records give the same text."""
-    judged = {name: judge(claim, records[name]) for name, claim in claims.items()}
+def page(
+    claims: Mapping[str, Claim],
+    records: Mapping[str, Sequence[Record]],
+    judged: Mapping[str, Sequence[Outcome]],
+    pictures: Mapping[str, str],
+) -> str:
+    """CLAIMS.md: the summary, then each claim with its arms and the picture of its curve, where it is.
+
+    The same records give the same text.
+    """
     parts = [INTRODUCTION, summary(claims, judged)]
     for name, claim in claims.items():
         parts += [f"## {name}\n", "".join(f"- {line}\n" for line in _facts(claim, records[name]))]
@@ -44,6 +53,8 @@ def page(claims: Mapping[str, Claim], records: Mapping[str, Sequence[Record]]) -
             found = (_share(o.mean), _effect(o.effect), *own, o.verdict or "")
             rows.append((o.arm, claim.arms[o.arm], str(o.seeds), str(o.patients), *found))
         parts.append(_table(rows))
+        if name in pictures:
+            parts.append(f"![{claim.metric} along {claim.along}]({pictures[name]})\n")
         parts += _figures(claim, records[name]) if not claim.records else []
     return "\n".join(parts)
 
@@ -60,12 +71,24 @@ def _figures(claim: Claim, records: Sequence[Record]) -> list[str]:
 
 
 def write_page(path: Path, claims: Mapping[str, Claim], results: Path) -> None:
-    """Writes CLAIMS.md whole or not at all, from `results/CLAIM/*.json`."""
-    records = {}
+    """Writes CLAIMS.md, and the curve of a claim as `results/CLAIM.svg`, from `results/CLAIM/*.json`.
+
+    Each file whole or not at all.
+    """
+    records, judged, pictures = {}, {}, {}
     for name, claim in claims.items():
         found = read_records(results / (claim.records or name))
         records[name] = [r for r in found if not claim.records or r.arm in claim.arms]
-    text = page(claims, records)
+        judged[name] = judge(claim, records[name])
+        drawn = curve_svg(claim, judged[name])
+        if drawn:
+            picture = results / f"{name}.svg"
+            pictures[name] = Path(os.path.relpath(picture, path.parent)).as_posix()
+            _write(picture, drawn)
+    _write(path, page(claims, records, judged, pictures))
+
+
+def _write(path: Path, text: str) -> None:
     with atomic(path) as temporary:
         temporary.write_text(text, "utf-8")
 

@@ -202,6 +202,8 @@ def test_faults_of_a_claim_end_in_one_line_before_any_training(make, said, place
         "synthetic.py:phantom",
         "synthetic.py:pretraining",
         "synthetic.py:sclerosis",
+        "labels.py",
+        "labels.py:heart",
     ],
 )
 def test_a_shipped_claim_is_sound_as_far_as_its_data(part, place, tmp_path, capsys):
@@ -231,7 +233,7 @@ def test_a_shipped_claim_on_phantoms_is_sound_up_to_its_first_training(
 
 
 def test_every_shipped_claim_is_tried_here():
-    assert {path.name for path in CLAIMS.glob("*.py")} == {"synthetic.py", "tasks.py"}
+    assert {path.name for path in CLAIMS.glob("*.py")} == {"labels.py", "synthetic.py", "tasks.py"}
 
 
 def test_a_claim_leaves_records_and_a_page(claimed, place):

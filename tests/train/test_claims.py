@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -38,6 +39,12 @@ CLAIM = Claim(
     target=0.05,
     rule="A rule.",
 )
+
+
+def page_of(claim, **records):
+    """CLAIMS.md of records by name, all of one claim."""
+    judged = {name: judge(claim, own) for name, own in records.items()}
+    return page(dict.fromkeys(records, claim), records, judged, {})
 
 
 def records(arm, values, *, seeds=(), fold=0, first=0, **changes):
@@ -167,7 +174,7 @@ def test_an_arm_is_measured_between_baseline_and_full(closed, whole, said):
     assert more.verdict == said
     assert (full.verdict, full.ratio, real.closed) == (None, None, None)
     assert judge(FULL, made[:6])[1].verdict == "incomplete"  # nothing is known of `all` yet
-    text = page({"more": FULL}, {"more": made})
+    text = page_of(FULL, more=made)
     assert "of all | gap closed" in text
     assert f"{closed:.3f} [{closed:.3f}, {closed:.3f}]" in text
     assert "0.9 of all, 0.5 of the gap closed" in text
@@ -236,7 +243,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path):
 
 
 def test_the_page_states_what_was_found():
-    text = page({"more": CLAIM, "other": CLAIM}, {"more": arms(0.08), "other": []})
+    text = page_of(CLAIM, more=arms(0.08), other=[])
     head, more, other = text.split("## ")
     assert head.count("More helps.") == 2
     found = judge(CLAIM, arms(0.08))
@@ -255,7 +262,33 @@ def test_the_page_states_what_was_found():
 def test_a_training_that_arms_share_is_timed_once():
     made = arms(0.08)
     shared = [replace(r, stages=made[0].stages) for r in made]
-    assert "Time: 2 minutes of training; trainings: 1" in page({"more": CLAIM}, {"more": shared})
+    assert "Time: 2 minutes of training; trainings: 1" in page_of(CLAIM, more=shared)
+
+
+def test_a_curve_is_drawn_of_the_arms_that_have_run(tmp_path):
+    """With the intervals of the table, and the same picture each time."""
+    lines = {
+        "with more": {4: "more", 100: "most"},
+        "alone": {4: "real", 100: "most"},
+        "later": {9: "most"},
+    }
+    claim = replace(CLAIM, arms={**CLAIM.arms, "most": "all"}, along="scans (all)", curve=lines)
+    results, path = tmp_path / "results", tmp_path / "pages" / "CLAIMS.md"
+    write_page(path, {"more": claim}, results)
+    assert not (results / "more.svg").exists()
+    assert "![" not in path.read_text("utf-8")
+    (results / "more").mkdir(parents=True)
+    for record in arms(0.08):
+        (results / "more" / record.file).write_text(json.dumps(asdict(record)))
+    drawn = set()
+    for _ in range(2):
+        write_page(path, {"more": claim}, results)
+        drawn.add((results / "more.svg").read_text("utf-8"))
+    assert "![dice along scans (all)](../results/more.svg)" in path.read_text("utf-8")
+    (text,) = drawn
+    assert ElementTree.fromstring(text).tag.endswith("svg")
+    assert {name for name in lines if f">{name}<" in text} == {"with more", "alone"}
+    assert ">100<" not in text  # a place where nothing has run yet
 
 
 def test_the_shipped_rules_say_in_words_what_their_numbers_do():
@@ -275,6 +308,7 @@ def test_the_shipped_rules_say_in_words_what_their_numbers_do():
         ("  target: 0.05", "  other: [0.05"),
         ("baseline: real", "baseline: reel"),
         ("decides: cyclegan", "decides: real"),
+        ("0.5: three_50", "0.5: three_60"),
     ],
 )
 def test_faults_of_the_rules_name_the_file(old, new, tmp_path):
@@ -325,7 +359,7 @@ def test_a_claim_may_judge_the_runs_of_another(tmp_path):
 
 def test_records_must_be_of_a_claim_that_has_the_arms(tmp_path):
     rules = tmp_path / "claims.yaml"
-    fields = {k: v for k, v in asdict(CLAIM).items() if v != ""}
+    fields = {k: v for k, v in asdict(CLAIM).items() if v not in ("", {})}
     for entry, fits in (
         ({"records": "more"}, True),
         ({"records": "none"}, False),

@@ -1,0 +1,119 @@
+"""What do cases without labels give? The claims `labels` on the hippocampus and `labels_heart` on hearts.
+
+    python launch.py --config experiments/claims/labels.py --config.data.root=DIR/Task04_Hippocampus \
+        --workdir runs/labels
+    python launch.py --config experiments/claims/labels.py:heart --config.data.root=DIR/acdc \
+        --workdir runs/labels_heart
+
+A tenth of the scans that train keep their labels, drawn anew by each seed; the labels of the others are never
+read. All arms take as many steps on as many patches. `labelled` learns from the tenth alone and `full`
+from all labels; what is claimed is the share of the way between them. Three arms are repeated with other
+numbers of labels, for the curve of what a label is worth. The plan (patch, normalisation) is made from the
+cases that train with their labels, which are fewer than `full` has.
+
+Scans of hearts are counted one a patient as far as there are patients: seven labelled scans are of seven.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from medjax.errors import UserError
+from medjax.modes.defaults import Config, defaults
+
+HERE = Path(__file__).parent
+Stage = dict[str, Any]
+
+# Beside what the segmenter sees anyway: it bends, is scaled further, and has faults of a scanner.
+STRONG: Stage = {
+    "augment.elastic": (3.0, 24.0),
+    "augment.scale": (0.6, 1.6),
+    "augment.scanner": 0.2,
+}
+METHODS: dict[str, Stage] = {
+    "mean_teacher": {"semi.weight": 10.0},
+    "ua_mt": {"semi.weight": 10.0},
+    "cps": {},
+    "unimatch": {},
+    "bcp": {},
+}
+REPEATED = ("labelled", "mean_teacher", "bcp")  # with other numbers of labels
+
+
+def get_config(part: str = "labels") -> Config:
+    """The claim on the hippocampus, or on the `heart`."""
+    if part not in ("labels", "heart"):
+        raise UserError(f"labels.py:{part}: give :heart or nothing")
+    config = defaults("labels" if part == "labels" else "labels_heart")
+    config.mode = "claims"
+    common(config)
+    if part == "labels":
+        hippocampus(config)
+        few, others = 16, (4, 8, 40)  # of 166 that are not tested: 2.5, 5, 10 and 25 %
+    else:
+        heart(config)
+        few, others = 7, (1, 3)
+
+    claim = ConfigDict()
+    claim.name = config.name
+    claim.rules = str(HERE / "claims.yaml")
+    claim.results = str(HERE / "results")
+    claim.page = str(HERE.parents[1] / "CLAIMS.md")
+    claim.seeds = (1, 2, 3)
+    claim.folds = (0,)  # the seed deals the folds and draws the labels
+    claim.arms = arms(config.train.steps, few, others)
+    with config.unlocked():
+        config.claim = claim
+    return config
+
+
+def common(config: Config) -> None:
+    """As in `experiments/hippocampus.py` and `acdc.py`, but for the validation that nothing here needs."""
+    config.data.validation = 0.0
+    config.plan.width = 16
+    config.train.learning_rate = 3e-3
+    config.train.validations = 1
+    config.augment.flips = False
+    config.semi.baseline = False  # it is an arm
+    config.eval.mirror = False
+    config.eval.largest_component = False
+
+
+def hippocampus(config: Config) -> None:
+    """Whole crops at 2 mm."""
+    config.data.layout = "msd"
+    config.plan.spacing = (2.0, 2.0, 2.0)
+    config.plan.patch = (20, 28, 20)
+    config.plan.stages = 3
+    config.plan.batch = 4
+    config.train.steps = 600
+
+
+def heart(config: Config) -> None:
+    """Slices of the heart, whose files lost their spacing."""
+    config.data.layout = "acdc"
+    config.data.spacing = (1.5, 1.5, 10.0)
+    config.plan.spacing = (10.0, 2.5, 2.5)
+    config.plan.patch = (8, 64, 64)
+    config.plan.stages = 4
+    config.plan.batch = 4
+    config.train.steps = 600
+
+
+def arms(steps: int, few: int, others: tuple[int, ...]) -> dict[str, tuple[Stage, ...]]:
+    """Each arm as its stages; those with other numbers of labels have the number at their end."""
+    single: dict[str, Stage] = {
+        "labelled": {},
+        "strong": STRONG,
+        **{name: {"train.paradigm": name, **changes} for name, changes in METHODS.items()},
+    }
+    rebuilds = {"train.paradigm": "masked", "train.steps": steps // 3}
+    made: dict[str, tuple[Stage, ...]] = {name: (stage,) for name, stage in single.items()}
+    made["masked"] = rebuilds, {"train.steps": steps - steps // 3}
+    made["full"] = ({"data.train_cases": 0},)  # all
+    for count in others:
+        made |= {
+            f"{name}_{count}": (single[name] | {"data.train_cases": count},) for name in REPEATED
+        }
+    return {arm: tuple({"data.train_cases": few, **s} for s in own) for arm, own in made.items()}
