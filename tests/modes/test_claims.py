@@ -204,6 +204,7 @@ def test_faults_of_a_claim_end_in_one_line_before_any_training(make, said, place
         "synthetic.py:sclerosis",
         "labels.py",
         "labels.py:heart",
+        "tasks.py:heart",
     ],
 )
 def test_a_shipped_claim_is_sound_as_far_as_its_data(part, place, tmp_path, capsys):
