@@ -134,35 +134,26 @@ def scan(
     k-space where one was drawn, Rician noise, thick slices, and the blur of a registration. T1 scans
     are thick less often than others, as they are mostly acquired in 3-D.
     """
-    count = look.signals.shape[1]
-    grain_keys, bias_keys, fault_keys, noise_keys = jax.random.split(key, (4, count))
-    images = []
-    for c in range(count):
-        mean = jnp.tensordot(shares, look.signals[:, c], 1)
-        spread = jnp.tensordot(shares, look.signals[:, c] * look.texture[:, c], 1)
-        image = mean + spread * _grain(grain_keys[c], shares.shape[:3], spacing)
+    keys = jax.random.split(key, (4, look.signals.shape[1]))
+
+    def contrast(own: tuple[tuple[Array, ...], Look]) -> Float[Array, "x y z"]:
+        (grain, bias, fault, noise), its = own
+        mean = jnp.tensordot(shares, its.signals, 1)
+        spread = jnp.tensordot(shares, its.signals * its.texture, 1)
+        image = mean + spread * _grain(grain, shares.shape[:3], spacing)
         image = jnp.maximum(image, 0)
-        strength, steps = look.bias[c], (spacing,) * 3
-        images.append(receiver.bias_field(bias_keys[c], image, strength=strength, spacing=steps))
-
-    def fault(own: tuple[Array, ...]) -> Array:
-        key, kind, degrees, image = own
-        return lax.switch(kind, _faults(key, spacing, degrees), image)
-
-    # One after the other: the faults are a third of what there is to compile.
-    faulty = lax.map(fault, (fault_keys, look.fault, look.degrees, jnp.stack(images)))
-    images = []
-    for c in range(count):
+        image = receiver.bias_field(bias, image, strength=its.bias, spacing=(spacing,) * 3)
+        image = lax.switch(its.fault, _faults(fault, spacing, its.degrees), image)
         # The noise is that of a slice, which averages what the voxels of this grid have.
-        averaged = jnp.sqrt(jnp.maximum(look.thickness[c] / spacing, 1))
-        image = receiver.rician(noise_keys[c], faulty[c], look.noise[c] * averaged)
-        image = lax.switch(look.slices[c], _slicers(spacing), image, look.thickness[c])
-        sigma = jnp.full((3, 1), look.blur[c] / spacing)
-        image = gaussian_blur(image[..., None], sigma, radius=math.ceil(3 * BLUR[1] / spacing))[
-            ..., 0
-        ]
-        images.append(image * look.scale[c])
-    return jnp.stack(images, axis=-1)
+        averaged = jnp.sqrt(jnp.maximum(its.thickness / spacing, 1))
+        image = receiver.rician(noise, image, its.noise * averaged)
+        image = lax.switch(its.slices, _slicers(spacing), image, its.thickness)
+        sigma, radius = jnp.full((3, 1), its.blur / spacing), math.ceil(3 * BLUR[1] / spacing)
+        return gaussian_blur(image[..., None], sigma, radius=radius)[..., 0] * its.scale
+
+    # One after the other, as there is much to compile.
+    each = look._replace(signals=look.signals.T, texture=look.texture.T)
+    return jnp.moveaxis(lax.map(contrast, (tuple(keys), each)), 0, -1)
 
 
 def _grain(key: Array, shape: Sequence[int], spacing: float) -> Float[Array, "x y z"]:
