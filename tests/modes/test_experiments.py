@@ -93,7 +93,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize(
-    "name", ["vessels", *(pytest.param(n, marks=pytest.mark.long) for n in ("acdc", "hippocampus"))]
+    "name", [pytest.param(n, marks=[] if n == "vessels" else pytest.mark.long) for n in TABLE]
 )
 def test_the_experiment_runs_on_its_layout(name, run, tmp_path):
     make, flags, classes, kernels = TABLE[name]

@@ -27,7 +27,9 @@ def start(model, x):
     return jax.jit(model.init)(jax.random.key(0), x)["params"]
 
 
-@pytest.mark.parametrize("patch", ["2-D", pytest.param("3-D", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "patch", [pytest.param(p, marks=pytest.mark.long if p == "3-D" else []) for p in PATCHES]
+)
 @pytest.mark.parametrize("name", MODELS)
 def test_shapes_gradients_and_both_convolutions(name, patch):
     model, x = MODELS[name](), image(PATCHES[patch])

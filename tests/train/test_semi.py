@@ -143,11 +143,10 @@ def run(name, devices, *, steps=3, progress=0, **options):
 @pytest.mark.parametrize(
     ("name", "exclusive"),
     [
-        ("mean_teacher", True),
-        ("bcp", True),
-        *(pytest.param(n, True, marks=pytest.mark.long) for n in ("ua_mt", "cps", "unimatch")),
-        pytest.param("bcp", False, marks=pytest.mark.long),
-    ],
+        pytest.param(name, True, marks=[] if name in ("mean_teacher", "bcp") else pytest.mark.long)
+        for name in METHODS
+    ]
+    + [pytest.param("bcp", False, marks=pytest.mark.long)],
 )
 def test_every_method_on_one_and_two_devices(name, exclusive):
     """The same step however the batch is spread, finite, and each of its terms teaches."""

@@ -81,9 +81,8 @@ def run(name, devices=1, steps=3, known=(0, 5), rule=None):
 @pytest.mark.parametrize(
     "name",
     [
-        "static",
-        "gradnorm",
-        *(pytest.param(n, marks=pytest.mark.long) for n in ("uncertainty", "famo", "dwa")),
+        pytest.param(name, marks=[] if name in ("static", "gradnorm") else pytest.mark.long)
+        for name in RULES
     ],
 )
 def test_any_number_of_devices_takes_the_same_steps(name):
