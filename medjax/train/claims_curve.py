@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from medjax.metrics.statistics import Interval
 from medjax.train.claims import Claim, Outcome
+from medjax.train.contact import COLOURS
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito (2008)
 WIDE = 10.0  # a range that spans more than so many times is shown in logarithms
 
 
@@ -45,7 +45,7 @@ def _drawn(claim: Claim, lines: Mapping[str, Mapping[float, Interval]]) -> str:
                 [point.mean - point.low for point in points.values()],
                 [point.high - point.mean for point in points.values()],
             ],
-            color=COLOURS[number % len(COLOURS)],
+            color=COLOURS[-1 - number % len(COLOURS)],  # the darkest first
             marker="o",
             capsize=3,
             label=name,
