@@ -11,7 +11,11 @@ from all labels; what is claimed is the share of the way between them. Three arm
 numbers of labels, for the curve of what a label is worth. The plan (patch, normalisation) is made from the
 cases that train with their labels, which are fewer than `full` has.
 
-Scans of hearts are counted one a patient as far as there are patients: seven labelled scans are of seven.
+Scans of hearts are counted one a patient as far as there are patients: seven labelled scans are of seven,
+and the other scan of each of them has no label.
+
+Tried on seed 0, fold 0 of the hippocampus, 8 labels (42 test cases, mean Dice): labelled alone 0.812, Mean
+Teacher with `semi.weight` 10 0.820, copy-paste 0.829.
 """
 
 from pathlib import Path

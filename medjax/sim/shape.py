@@ -91,8 +91,8 @@ def read_apart(
 ) -> Float[Array, "p q r c"]:
     """`read_field` in a branch of its own, for points of one shape: one pass over them.
 
-    Fused with what follows it becomes eight on CPU, one a tap, which take five times as long to run and to
-    compile. Where that was measured not to happen, `read_field` is read plainly.
+    Fused with what follows it can become eight on CPU, one a tap, and take five times as long; an
+    optimisation barrier does not prevent that. Where it was measured not to happen, `read_field` serves.
     """
     z, y, x = points
     zeros = jnp.zeros((*x.shape, field.shape[-1]))

@@ -104,10 +104,10 @@ def grow_in(
 ) -> Grown:
     """The tumour in a brain (shares of `HEAD` on a grid of `STEP` mm, left of 0 and right `side`).
 
-    Its site is a voxel deep in the white matter, above the lowest fifth of it; it ends at the border of
-    the box of `NEAR` around it, which of 40 tumours in the template 37 did not reach. First the core grows
+    Its site is a voxel deep in the white matter, above the lowest fifth of it. First the core grows
     to its volume, then fluid spreads from it until the whole has the drawn one, or as much as the
-    white matter holds.
+    white matter holds. Both end at the border of the box of `NEAR` around the site, which left the extent
+    of 37 of 40 tumours in the template as it is in the whole head (the most that changed: 1.7 of 224 ml).
     """
     site_key, texture_key = jax.random.split(key)
     gm, wm = tissue[..., GM], tissue[..., WM]
