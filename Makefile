@@ -12,7 +12,7 @@ $(VENV)/installed: requirements.txt
 	touch $@
 
 demo: $(VENV)/installed
-	$(BIN)/python launch.py --config experiments/brats_synth.py --workdir runs/demo
+	$(BIN)/python launch.py --config experiments/brats_synth.py --config.train.steps=500 --workdir runs/demo
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
