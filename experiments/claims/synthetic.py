@@ -40,8 +40,8 @@ three times the learning rate, 0.51 without oversampling.
 Of `pretraining`: seed 0, fold 0 (two patients), 1000 steps at 3 mm: WT 0.75 with real scans alone; 0.86 after
 800 synthetic steps, then 0.83 after 200 more on real scans, or 0.87 on both mixed, which is what is claimed.
 
-Of `phantom`: seed 0, 400 steps at 4 mm (25 patients): WT 0.74 with real scans alone, 0.77 with physics; 2.7
-minutes a run on 2 cores, which is why it is not done at 3 mm.
+Of `phantom`: seed 0, 400 steps at 4 mm (25 patients): WT 0.74 with the target's alone, 0.77 with physics;
+2.7 minutes a run on 2 cores, which is why it is not done at 3 mm.
 
 The settings are written out, not taken from another experiment: a claim's recipe must not change with it.
 """

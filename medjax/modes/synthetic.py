@@ -48,7 +48,8 @@ def make(config: Config, root: Path | None = None) -> tuple[str, set[str]]:
     if root is None:
         names = [parent.name for parent in sources]
         depends = json.dumps([recipes.VERSION, config.seed, wanted.facts(), names])
-        root = user_cache("synthetic", hashlib.sha256(depends.encode()).hexdigest()[:16])
+        named = hashlib.sha256(depends.encode()).hexdigest()[:16]
+        root = user_cache("synthetic", named, f"synthetic-{chosen.growth}")  # as the report has it
     with counter("making synthetic cases") as show:
         folder = make_cases(
             root, sources, wanted, cases=chosen.cases, seed=config.seed, progress=show

@@ -42,6 +42,7 @@ def stop_at(process, workdir, step, number):
 def test_a_run_leaves_what_the_work_folder_promises(finished):
     results = json.loads((finished / "results.json").read_text("utf-8"))
     assert results["experiment"] == "quick"
+    assert results["data"]["name"] == "synthetic-two_species"
     assert results["training"] == {"steps": 12, "nonfinite": 0}
     assert set(results["metrics"]) == {"mean", "WT", "TC", "ET"}
     assert results["timing"]["peak_memory_gb"] < 3
@@ -61,7 +62,7 @@ def test_a_run_leaves_what_the_work_folder_promises(finished):
 
 def test_predictions_lie_on_the_inputs_own_grid(finished, home):
     split = json.loads((finished / "split.json").read_text("utf-8"))
-    (source,) = (home / "medjax" / "synthetic").glob("*/")
+    (source,) = (home / "medjax" / "synthetic").glob("*/*/")
     for case in split["test"]:
         scan = nib.load(source / case / f"{case}-seg.nii.gz")
         predicted = nib.load(finished / "predictions" / f"{case}.nii.gz")
@@ -99,7 +100,7 @@ def test_a_finished_run_is_judged_again_without_training(finished, run):
 
 
 def test_another_data_set_judges_by_the_names_of_its_regions(finished, home, run, tmp_path):
-    (source,) = (home / "medjax" / "synthetic").glob("*/")
+    (source,) = (home / "medjax" / "synthetic").glob("*/*/")
     split = json.loads((finished / "split.json").read_text("utf-8"))
     for case in split["test"]:  # the same scans, with the label values of BraTS 2018
         for path in (source / case).glob("*.nii.gz"):
@@ -124,7 +125,7 @@ def test_another_data_set_judges_by_the_names_of_its_regions(finished, home, run
 
 
 def test_predict_does_the_good_files_and_names_the_bad_one(finished, home, start, tmp_path):
-    (source,) = (home / "medjax" / "synthetic").glob("*/")
+    (source,) = (home / "medjax" / "synthetic").glob("*/*/")
     scans = tmp_path / "scans"
     for number in range(3):
         folder = scans / f"patient{number}"
