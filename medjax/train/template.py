@@ -114,6 +114,8 @@ th[aria-sort=descending] button::after { content: " ▼"; font-size: .7em; }
 .planes { display: grid; gap: .75rem; align-items: start; margin-top: .5rem;
   grid-template-columns: repeat(auto-fit, minmax(min(16rem, 100%), 1fr)); }
 .planes figure:only-child { max-width: 40rem; }
+.planes:has(> figure:nth-child(4):last-child) {
+  grid-template-columns: repeat(auto-fit, minmax(min(12rem, 100%), 1fr)); }
 .view { position: relative; background: #000; border-radius: 4px; overflow: hidden; }
 .view svg { display: block; width: 100%; height: auto; max-height: 34rem; }
 .view svg[data-other] { cursor: zoom-in; }
