@@ -1,5 +1,6 @@
 """CLAIMS.md: every claim with its rule, its arms and what came out of them."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -118,13 +119,20 @@ def _listed(values: Iterable[Any]) -> str:
 
 
 def _effect(effect: Interval | None) -> str:
-    if effect is None:
-        return ""
-    return f"{effect.mean:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}]"
+    return _ranged(effect, "+.3f")
 
 
 def _share(found: Interval | None) -> str:
-    return "" if found is None else f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    return _ranged(found, ".3f")
+
+
+def _ranged(found: Interval | None, form: str) -> str:
+    """The mean and its interval; a single patient has none."""
+    if found is None:
+        return ""
+    if math.isnan(found.low):
+        return f"{found.mean:{form}}"
+    return f"{found.mean:{form}} [{found.low:{form}}, {found.high:{form}}]"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -259,6 +259,14 @@ def test_the_page_states_what_was_found():
     assert len(widths) == 1
 
 
+def test_the_page_shows_no_interval_of_a_single_patient():
+    made = arms(0.08, seeds=1, patients=1)
+    assert math.isnan(judge(CLAIM, made)[1].effect.low)
+    text = page_of(CLAIM, more=made)
+    assert "nan" not in text
+    assert "| +0.080 | incomplete |" in text
+
+
 def test_a_training_that_arms_share_is_timed_once():
     made = arms(0.08)
     shared = [replace(r, stages=made[0].stages) for r in made]
