@@ -14,7 +14,7 @@ import statistics
 import numpy as np
 
 from benchmarks.pairs import Peer, measure, ratios, timed
-from medjax.data.cases import Convention
+from medjax.data.convention import Convention
 from medjax.data.prepare import Geometry
 from medjax.infer.restore import restore_labels
 from medjax.space.volume import Volume

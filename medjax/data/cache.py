@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
-from medjax.data.cases import IGNORE, Case
+from medjax.data.cases import Case
+from medjax.data.convention import IGNORE
 from medjax.data.objects import instances, prepare_instances
 from medjax.data.plan import Plan
 from medjax.data.prepare import load

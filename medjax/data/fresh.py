@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from medjax.data.cache import Cached, open_cached, places, save_cached
-from medjax.data.cases import Convention
+from medjax.data.convention import Convention
 from medjax.data.parents import parent_of
 from medjax.data.plan import Plan
 from medjax.data.prepare import Scan

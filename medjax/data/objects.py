@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
-from medjax.data.cases import IGNORE, Case, Convention, Object
+from medjax.data.cases import Case, Object
+from medjax.data.convention import IGNORE, Convention
 from medjax.data.prepare import Geometry, Scan, prepare_labels
 from medjax.errors import UserError
 from medjax.metrics.detection import Objects, objects

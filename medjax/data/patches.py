@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from medjax.data.cache import Cached, open_cached
-from medjax.data.cases import IGNORE
+from medjax.data.convention import IGNORE
 from medjax.data.motion import Motion, Triple
 
 Batch = dict[str, Any]

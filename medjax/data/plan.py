@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from medjax.data.cases import Convention, Dataset
+from medjax.data.cases import Dataset
+from medjax.data.convention import Convention
 from medjax.data.fingerprint import Fingerprint
 from medjax.data.prepare import Geometry, Scan, prepare
 from medjax.errors import UserError

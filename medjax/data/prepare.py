@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from medjax.data.cases import Case, Convention
+from medjax.data.cases import Case
+from medjax.data.convention import Convention
 from medjax.errors import UserError
 from medjax.io.files import read
 from medjax.space.normalise import normalise

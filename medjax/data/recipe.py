@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int16, UInt8
 
-from medjax.data.cases import Convention
+from medjax.data.convention import Convention
 from medjax.data.layouts.conventions import CONVENTIONS
 from medjax.errors import UserError
 from medjax.sim import anatomy, tissue

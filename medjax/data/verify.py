@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medjax.data.cases import IGNORE, Case, Convention, Dataset, Finding
+from medjax.data.cases import Case, Dataset, Finding
+from medjax.data.convention import IGNORE, Convention
 from medjax.errors import UserError
 from medjax.io.files import read
 from medjax.space.volume import Volume, displacement

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 
-from medjax.data.cases import Convention
+from medjax.data.convention import Convention
 from medjax.data.prepare import Geometry
 from medjax.space.components import largest_component
 from medjax.space.resample import resample_image

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from medjax import progress
-from medjax.data.cases import Case, Convention
+from medjax.data.cases import Case
+from medjax.data.convention import Convention
 from medjax.data.layouts import open_dataset
 from medjax.data.prepare import Scan, load
 from medjax.data.recipe import Recipe

@@ -10,7 +10,7 @@ import scipy.stats
 from jaxtyping import Bool, Float32, UInt8
 from scipy import ndimage
 
-from medjax.data.cases import Convention
+from medjax.data.convention import Convention
 from medjax.data.prepare import Scan, nonzero_box
 from medjax.errors import UserError
 from medjax.infer.restore import channel_masks

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from medjax.data.cases import IGNORE, Case, Convention
+from medjax.data.cases import Case
+from medjax.data.convention import IGNORE, Convention
 from medjax.data.prepare import load
 from medjax.infer.predictor import Predictor, native, suffix
 from medjax.infer.restore import channel_masks

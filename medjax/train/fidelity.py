@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Integer
 
-from medjax.data.cases import IGNORE, Case
+from medjax.data.cases import Case
+from medjax.data.convention import IGNORE
 from medjax.data.plan import Plan
 from medjax.data.prepare import Scan, load
 from medjax.infer.predictor import Forward, Predictor

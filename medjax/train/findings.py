@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from medjax.data.cases import Case, Convention
+from medjax.data.cases import Case
+from medjax.data.convention import Convention
 from medjax.data.objects import boxes
 from medjax.data.prepare import load
 from medjax.infer.findings import Finder

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from medjax.data.cases import Case, Convention
+from medjax.data.cases import Case
+from medjax.data.convention import Convention
 from medjax.data.objects import members
 from medjax.data.prepare import load
 from medjax.metrics.heart import PARTS, Function, agreement, function

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from medjax.data.cases import Case, Convention
+from medjax.data.cases import Case
+from medjax.data.convention import Convention
 from medjax.data.prepare import load
 from medjax.metrics.detection import Objects, hits
 from medjax.train.findings import Said

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32
 
-from medjax.data.cases import IGNORE, Case
+from medjax.data.cases import Case
+from medjax.data.convention import IGNORE
 from medjax.data.plan import Plan
 from medjax.data.prepare import load
 from medjax.infer.restore import restore_channel

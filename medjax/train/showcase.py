@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from medjax.data.cases import IGNORE, Case, Convention
+from medjax.data.cases import Case
+from medjax.data.convention import IGNORE, Convention
 from medjax.data.prepare import load
 from medjax.infer.predictor import Forward, Predictor, attention_map, suffix
 from medjax.io.files import read

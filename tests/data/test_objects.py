@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from medjax.data.annotations import annotated
-from medjax.data.cases import IGNORE, Case, Convention, Dataset, Object, Region
+from medjax.data.cases import Case, Dataset, Object
+from medjax.data.convention import IGNORE, Convention, Region
 from medjax.data.objects import boxes, instances, paint, prepare_instances
 from medjax.data.prepare import Geometry, Scan, prepare_labels
 from medjax.errors import UserError

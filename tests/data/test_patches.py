@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medjax.data.cache import Cached, open_cached, places, write_places
-from medjax.data.cases import IGNORE
+from medjax.data.convention import IGNORE
 from medjax.data.motion import Motion
 from medjax.data.patches import crop, draw, iterate, patch_start, patches
 from medjax.errors import UserError

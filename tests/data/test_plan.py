@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from medjax.data.cases import Convention, Dataset
+from medjax.data.cases import Dataset
+from medjax.data.convention import Convention
 from medjax.data.fingerprint import Fingerprint
 from medjax.data.plan import make_plan, network_axes, normalisation, read_plan, topology
 from medjax.errors import UserError

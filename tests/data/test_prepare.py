@@ -8,7 +8,8 @@ import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from medjax.data import cache
-from medjax.data.cases import IGNORE, Case, Convention, Dataset, Region
+from medjax.data.cases import Case, Dataset
+from medjax.data.convention import IGNORE, Convention, Region
 from medjax.data.fingerprint import fingerprint
 from medjax.data.plan import make_plan
 from medjax.data.prepare import Geometry, load, nonzero_box, prepare

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medjax.data.cases import Convention
+from medjax.data.convention import Convention
 from medjax.data.layouts import open_dataset
 from medjax.data.verify import verify
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medjax.data.cases import IGNORE
+from medjax.data.convention import IGNORE
 from medjax.data.layouts.conventions import CONVENTIONS
 from medjax.data.prepare import Scan
 from medjax.errors import UserError

@@ -4,7 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medjax.data.cases import Case, Convention, Dataset
+from medjax.data.cases import Case, Dataset
+from medjax.data.convention import Convention
 from medjax.data.fingerprint import fingerprint
 from medjax.data.plan import make_plan
 from medjax.infer.predictor import Predictor

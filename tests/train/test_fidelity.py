@@ -8,7 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medjax.data.cases import Case, Convention, Region
+from medjax.data.cases import Case
+from medjax.data.convention import Convention, Region
 from medjax.data.patches import patches
 from medjax.data.plan import Plan
 from medjax.data.prepare import load

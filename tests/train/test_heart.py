@@ -4,7 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medjax.data.cases import Case, Convention, Region
+from medjax.data.cases import Case
+from medjax.data.convention import Convention, Region
 from medjax.data.layouts.conventions import CONVENTIONS
 from medjax.metrics.heart import PARTS, Function
 from medjax.train.heart import Heart, applies, content, hearts, known_hearts, write_hearts

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from medjax.data.cases import Convention, Dataset
+from medjax.data.cases import Dataset
+from medjax.data.convention import Convention
 from medjax.data.layouts import acdc, brats, decathlon, nnunet, plain, vessels
 from medjax.data.layouts.conventions import named
 from medjax.data.layouts.listing import image_files

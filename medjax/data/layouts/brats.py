@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from medjax.data.cases import Convention, Dataset
+from medjax.data.cases import Dataset
+from medjax.data.convention import Convention
 from medjax.data.layouts.conventions import CONVENTIONS, HOW_TO_NAME
 from medjax.data.layouts.draft import Draft, chosen, common, judged
 from medjax.data.layouts.listing import extra_files, label_values, stem, suffix

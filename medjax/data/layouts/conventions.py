@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from medjax.data.cases import Convention, Region
+from medjax.data.convention import Convention, Region
 from medjax.errors import UserError
 
 

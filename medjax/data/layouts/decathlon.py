@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from medjax.data.cases import Convention, Dataset
+from medjax.data.cases import Dataset
+from medjax.data.convention import Convention
 from medjax.data.layouts.description import (
     OWN_PATIENT,
     channel_names,

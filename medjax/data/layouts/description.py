@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medjax.data.cases import Convention, Region
+from medjax.data.convention import Convention, Region
 from medjax.data.layouts.conventions import CONVENTIONS
 from medjax.errors import UserError
 

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from medjax.data.cases import Case, Convention, Dataset, Finding
+from medjax.data.cases import Case, Dataset, Finding
+from medjax.data.convention import Convention
 from medjax.data.layouts.conventions import CONVENTIONS, HOW_TO_NAME
 from medjax.data.layouts.description import OWN_PATIENT
 from medjax.data.layouts.draft import Draft, chosen, common, judged

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from medjax.data.cases import Convention, Dataset
+from medjax.data.cases import Dataset
+from medjax.data.convention import Convention
 from medjax.data.layouts.conventions import CONVENTIONS
 from medjax.data.layouts.draft import WHOLE, Draft, judged, unchosen
 from medjax.data.layouts.listing import extra_files, stem

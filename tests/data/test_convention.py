@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medjax.data.cases import IGNORE, Convention, Region
+from medjax.data.convention import IGNORE, Convention, Region
 from medjax.data.layouts.conventions import CONVENTIONS, named
 from medjax.errors import UserError
 
