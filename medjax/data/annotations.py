@@ -1,4 +1,4 @@
-"""What is known of cases beside their label maps: `targets.csv` and `objects.csv` in a data set's folder."""
+"""What is known of cases beside their label maps: tables in a data set's folder."""
 
 import csv
 import math
@@ -9,8 +9,37 @@ from pathlib import Path
 from medjax.data.cases import Case, Dataset, Object
 from medjax.errors import UserError
 
-TARGETS, OBJECTS = "targets.csv", "objects.csv"
+DRAWN, TARGETS, OBJECTS = "drawn.csv", "targets.csv", "objects.csv"
 SPHERE, BOX = ("diameter",), ("size_x", "size_y", "size_z")
+
+
+def with_drawn(dataset: Dataset, root: Path) -> Dataset:
+    """The data set with what its drawn.csv says, where it has one: the classes that its label maps tell of.
+
+    `case,drawn`: the drawn classes by name, separated by semicolons. In a case that is left out, or whose
+    cell is empty, all were drawn. Errors name file and line: no such case or class, a case with two lines.
+    """
+    path = root / DRAWN
+    if not path.is_file():
+        return dataset
+    classes = dataset.convention.classes[1:]
+    by_case: dict[str, tuple[str, ...]] = {}
+    for line, row in _rows(path, ("case", "drawn"), {case.id for case in dataset.cases}):
+        names = [name.strip() for name in row["drawn"].split(";") if name.strip()]
+        strange = [name for name in names if name not in classes]
+        if strange:
+            raise UserError(
+                f"{path}: line {line}: {strange[0]!r} is no class; choose among {', '.join(classes)}"
+            )
+        if row["case"] in by_case:
+            raise UserError(f"{path}: line {line}: a second line of {row['case']}; keep one")
+        by_case[row["case"]] = tuple(name for name in classes if name in names)
+    some = {case: own for case, own in by_case.items() if 0 < len(own) < len(classes)}
+    return replace(
+        dataset,
+        cases=tuple(replace(case, drawn=some.get(case.id)) for case in dataset.cases),
+        convention=replace(dataset.convention, partial=tuple(sorted(set(some.values())))),
+    )
 
 
 def annotated(dataset: Dataset, root: Path) -> Dataset:

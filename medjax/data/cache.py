@@ -61,6 +61,8 @@ def key(case: Case, plan: Plan, spacing: Sequence[float]) -> str:
         files.append([str(Path(path).resolve()), facts.st_size, facts.st_mtime_ns])
     depends = [VERSION, files, plan.spacing, plan.axes, plan.coarse_axis, plan.normalisation]
     depends += [plan.convention, list(spacing)]
+    if case.drawn is not None:
+        depends.append(case.drawn)
     if plan.objects:
         depends += [plan.objects, case.objects]
     text = json.dumps(depends, sort_keys=True)
@@ -77,7 +79,8 @@ def build(
 ) -> list[Path]:
     """Prepares each case that is not there yet, one in memory at a time; returns their folders in order.
 
-    All voxels of a case without a label are ignored ones.
+    All voxels of a case without a label are ignored ones; the background of one in which only some classes
+    were drawn has its own index (`Convention.background`).
 
     A folder appears whole or not at all, so an interrupted build goes on where it stopped, and two
     runs may build side by side.
@@ -91,6 +94,7 @@ def build(
         if label is None:
             label = np.full(image.shape[:3], IGNORE, np.uint8)
         found, numbers = places(label), None
+        label[label == 0] = plan.labels.background(case.drawn)
         if plan.objects:
             own = instances(case, scan, plan.labels, plan.objects)
             numbers = prepare_instances(own, geometry, label.shape)

@@ -25,6 +25,7 @@ class Case:
     images: one path per channel of the data set, or a single path of a file that holds all of
         its channels on the last axis (4-D NIfTI of the decathlon, colour photographs).
     label: path of the reference label map; None where nobody drew one, or it is not to be used.
+    drawn: the classes that were drawn in it, in the order of the convention; None for all of them.
     target: index into the data set's `targets` (the diagnosis), where the layout gives one.
     objects: what a list says is in it; None where it was not searched (a label map may tell).
     """
@@ -35,6 +36,7 @@ class Case:
     label: str | None
     target: int | None = None
     objects: tuple[Object, ...] | None = None
+    drawn: tuple[str, ...] | None = None
 
     def tells(self, tasks: Sequence[str]) -> bool:
         """Whether something is known of it that one of the tasks (segmentation, ...) can learn."""
@@ -47,7 +49,7 @@ class Case:
 
     def bare(self) -> "Case":
         """Its images alone, as if nobody had said anything of them."""
-        return replace(self, label=None, target=None, objects=None)
+        return replace(self, label=None, target=None, objects=None, drawn=None)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,10 @@
-"""How the values of a label map are named: classes, regions that overlap, voxels that nobody labelled."""
+"""How the values of a label map are named: classes, regions that overlap, voxels that nobody labelled.
 
-from collections.abc import Callable, Mapping
+In some cases only some classes may have been drawn. Their background may be any of the others, and has a
+class index of its own, so that whatever is cut from such a case, moved or mixed still says so.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,18 +40,21 @@ class Convention:
         first of them is the one that `decode` writes.
     regions: overlapping unions (sigmoid heads), in painting order, or none (exclusive classes).
     ignore: the file value of voxels that nobody annotated; class index 255.
+    partial: each set of classes that is all that was drawn in some cases, in the order of the classes.
+        The background of these cases has the index of its set, counted on from the last class.
     """
 
     name: str
     values: Mapping[int, str]
     regions: tuple[Region, ...] = ()
     ignore: int | None = None
+    partial: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self):
-        if len(self.classes) < 2 or len(self.classes) > _OUTSIDE:
+        if len(self.classes) < 2 or len(self.classes) + len(self.partial) > _OUTSIDE:
             raise UserError(
-                f"convention {self.name}: {len(self.classes)} classes; "
-                f"name 2 to {_OUTSIDE}, background first"
+                f"convention {self.name}: {len(self.classes)} classes and {len(self.partial)} choices of "
+                f"them; name 2 to {_OUTSIDE} together, background first"
             )
         known = self._known()
         if self.ignore is not None and self.ignore in self.values:
@@ -83,6 +90,35 @@ class Convention:
         """Which region holds which class: row = region, column = class index."""
         rows = [[name in region.classes for name in self.classes] for region in self.regions]
         return np.array(rows, dtype=bool).reshape(len(self.regions), len(self.classes))
+
+    def background(self, drawn: Sequence[str] | None) -> int:
+        """The class index of the background where only the classes `drawn` were drawn: 0 for all (None).
+
+        Raises UserError for a set that is not among `partial`.
+        """
+        if drawn is None:
+            return 0
+        if tuple(drawn) not in self.partial:
+            raise UserError(
+                f"convention {self.name}: no case was known of which only {', '.join(drawn)} is drawn when "
+                "this run was planned; use another --workdir"
+            )
+        return len(self.classes) + self.partial.index(tuple(drawn))
+
+    def decided(self, drawn: Sequence[str] | None) -> tuple[str, ...]:
+        """What of `judged` a case can be judged by where only the classes `drawn` were drawn (None: all)."""
+        if drawn is None:
+            return self.judged
+        holding = {region.name: region.classes for region in self.regions}
+        return tuple(n for n in self.judged if set(holding.get(n, (n,))) <= set(drawn))
+
+    @property
+    def undecided(self) -> tuple[tuple[int, ...], ...]:
+        """For each of `judged` the indices of a background that may belong to it."""
+        return tuple(
+            tuple(self.background(own) for own in self.partial if name not in self.decided(own))
+            for name in self.judged
+        )
 
     def outside(self, array: Shaped[np.ndarray, "..."]) -> dict[float, int]:
         """The values of a label file that the convention does not name, with their voxel counts.
@@ -166,6 +202,7 @@ class Convention:
                 for region in self.regions
             ],
             "ignore": self.ignore,
+            **({"partial": [list(own) for own in self.partial]} if self.partial else {}),
         }
 
     @staticmethod
@@ -179,6 +216,7 @@ class Convention:
                 for region in stored["regions"]
             ),
             ignore=stored["ignore"],
+            partial=tuple(map(tuple, stored.get("partial", ()))),
         )
 
     def _known(self) -> list[int]:

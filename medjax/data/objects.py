@@ -22,14 +22,16 @@ def instances(
     """The number of the object that holds each voxel of the RAS+ grid, from 1 on; 0 outside of all.
 
     Of a case with a list of objects its ellipsoids; else the 26-connected parts of the class or region
-    `name`, voxels that nobody labelled being 255. All of a case with neither is 255: nobody searched it.
+    `name`, voxels that nobody labelled being 255. All of a case with neither, or in which not all of the
+    class or region was drawn, is 255: nobody searched it.
     Errors name the case: more than 254 objects.
     """
     if case.objects is not None:
         _check_count(case, len(case.objects), name)
         return paint(case.objects, scan)
-    if scan.label is None:
+    if not _searched(case, scan, convention, name):
         return np.full(scan.image.shape[:3], IGNORE, np.uint8)
+    assert scan.label is not None
     parts, count = cc3d.connected_components(
         members(scan.label, convention, name), connectivity=26, return_N=True
     )
@@ -39,16 +41,27 @@ def instances(
     return numbers
 
 
+def _searched(case: Case, scan: Scan, convention: Convention, name: str) -> bool:
+    """Whether the label map says where all of a class or region is."""
+    if scan.label is None or case.drawn is None:
+        return scan.label is not None
+    return set(_classes(convention, name)) <= set(case.drawn)
+
+
 def members(
     label: UInt8[np.ndarray, "x y z"], convention: Convention, name: str
 ) -> Bool[np.ndarray, "x y z"]:
     """The voxels of a class or region. Errors: no such name."""
+    return np.isin(label, [convention.classes.index(own) for own in _classes(convention, name)])
+
+
+def _classes(convention: Convention, name: str) -> tuple[str, ...]:
+    """The classes of a region, or the class itself."""
     regions = {region.name: region.classes for region in convention.regions}
     if name not in (*regions, *convention.classes[1:]):
         known = ", ".join((*regions, *convention.classes[1:]))
         raise UserError(f"tasks.objects: {name!r} is no class or region; choose one of {known}")
-    classes = [convention.classes.index(own) for own in regions.get(name, (name,))]
-    return np.isin(label, classes)
+    return regions.get(name, (name,))
 
 
 def paint(objects: Sequence[Object], scan: Scan) -> UInt8[np.ndarray, "x y z"]:
@@ -88,7 +101,7 @@ def boxes(case: Case, scan: Scan, convention: Convention, name: str) -> Objects 
     if case.objects is not None:
         sizes = np.array([own.size for own in case.objects], float).reshape(-1, 3)
         return objects(_voxels(case.objects, scan) * mm, sizes)
-    if scan.label is None:
+    if not _searched(case, scan, convention, name):
         return None
     numbers = instances(case, scan, convention, name)
     ends = [

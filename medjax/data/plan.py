@@ -90,6 +90,13 @@ class Plan:
         return tuple(tuple(np.flatnonzero(row).tolist()) for row in labels.membership)
 
     @property
+    def undecided(self) -> tuple[tuple[int, ...], ...]:
+        """For each output channel the indices of a background that may be of it (`Convention.partial`)."""
+        labels = self.labels
+        every = tuple(map(labels.background, labels.partial))
+        return (every, *labels.undecided) if self.exclusive else labels.undecided
+
+    @property
     def names(self) -> tuple[str, ...]:
         """What is judged: the foreground classes, or the regions."""
         return self.labels.judged

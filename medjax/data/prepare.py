@@ -50,8 +50,8 @@ def load(
     """Reads a case: every channel and the label must share one grid.
 
     `spacing` (mm along RAS+ x, y, z) stands in where the files lost theirs. Errors name the file:
-    other shape or affine, missing channels, a label value outside the convention, a stated spacing
-    that the given one contradicts.
+    other shape or affine, missing channels, a label value outside the convention, a class that is said
+    not to be drawn, a stated spacing that the given one contradicts.
     """
     views, orientation = [], None
     for path in case.images:
@@ -78,6 +78,8 @@ def load(
             label = convention.encode(view.array)
         except UserError as error:
             raise UserError(f"{case.label}: {error}") from error
+        if unsaid := undrawn(label, convention, case.drawn):
+            raise UserError(f"{case.label}: {unsaid}")
     stated = views[0].spacing
     if len(spacing):
         lost = np.allclose(np.abs(views[0].affine[:3, :3]), np.eye(3))
@@ -89,6 +91,17 @@ def load(
             )
         stated = given
     return Scan(image, label, views[0].affine, stated, orientation)
+
+
+def undrawn(
+    label: UInt8[np.ndarray, "x y z"], convention: Convention, drawn: Sequence[str] | None
+) -> str:
+    """What is wrong where a label map holds classes beside those that were `drawn` (None: all); else ""."""
+    if drawn is None:
+        return ""
+    present = [n for i, n in enumerate(convention.classes) if i > 0 and (label == i).any()]
+    beside = [name for name in present if name not in drawn]
+    return f"holds {', '.join(beside)}, not drawn by drawn.csv; correct one" if beside else ""
 
 
 def _same_grid(first: Volume, other: Volume, first_path: str, path: str) -> None:

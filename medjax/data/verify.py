@@ -12,6 +12,7 @@ import numpy as np
 
 from medjax.data.cases import Case, Dataset, Finding
 from medjax.data.convention import IGNORE, Convention
+from medjax.data.prepare import undrawn
 from medjax.errors import UserError
 from medjax.io.files import read
 from medjax.space.volume import Volume, displacement
@@ -52,6 +53,7 @@ def verify(
     | spacing outlier | along one of R, A, S over 3 times more or less than the median of the set |
     | NaN, Inf | in an image |
     | label outside the convention | with the values and their voxel counts |
+    | undrawn class | in a label map in which drawn.csv says that nobody drew it |
     | empty mask | every voxel is background or ignored |
     | duplicate case | the first channel has the voxels of another case's, whatever their type |
 
@@ -77,7 +79,7 @@ def _inspect(
     def one(path: str) -> _Facts | Finding:
         try:
             if path == case.label:
-                return _label_facts(path, read(path), dataset.convention)
+                return _label_facts(path, read(path), dataset.convention, case.drawn)
             return _image_facts(path, read(path))
         except UserError as error:
             message = str(error).removeprefix(f"{path}: ")
@@ -120,13 +122,17 @@ def _image_facts(path: str, volume: Volume) -> _Facts:
     return replace(_facts(path, volume), digest=content.hexdigest(), faults=tuple(faults))
 
 
-def _label_facts(path: str, volume: Volume, convention: Convention) -> _Facts:
+def _label_facts(
+    path: str, volume: Volume, convention: Convention, drawn: Sequence[str] | None
+) -> _Facts:
     faults = []
     try:
         indices = convention.encode(volume.array)
         if not ((indices > 0) & (indices != IGNORE)).any():
             text = "every voxel is background; check the drawing, or drop the case"
             faults.append(("empty mask", text))
+        if unsaid := undrawn(indices, convention, drawn):
+            faults.append(("undrawn class", unsaid))
     except UserError as error:
         faults.append(("label outside the convention", str(error)))
     return replace(_facts(path, volume), faults=tuple(faults))

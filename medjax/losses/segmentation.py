@@ -1,4 +1,9 @@
-"""Segmentation losses as (sum, count) pairs; the division happens once, after the sum over replicas."""
+"""Segmentation losses as (sum, count) pairs; the division happens once, after the sum over replicas.
+
+`valid` marks the voxels that decide a channel, in one channel for all where each labelled voxel decides them
+all. A voxel that may be of several classes, as nobody drew them, has the target 1 in each and decides none of
+these: it teaches their sum (Shi 2021).
+"""
 
 import functools
 import operator
@@ -21,8 +26,24 @@ def targets(
     Exclusive classes are the groups ((0,), (1,), ...); overlapping regions list several classes
     each. Comparisons, not `jax.nn.one_hot`: XLA fuses them into the loss and stores nothing.
     """
-    members = [functools.reduce(operator.or_, [label == c for c in group]) for group in groups]
+    none = jnp.zeros_like(label, bool)
+    members = [
+        functools.reduce(operator.or_, [label == c for c in group], none) for group in groups
+    ]
     return jnp.stack(members, axis=-1).astype(jnp.float32)
+
+
+def known(
+    label: Integer[Array, "b d h w"],
+    groups: Sequence[Sequence[int]],
+    undecided: Sequence[Sequence[int]] = (),
+) -> tuple[Float[Array, "b d h w k"], Bool[Array, "b d h w v"]]:
+    """Target and `valid`; `undecided` lists per channel the indices of voxels that may be of its group."""
+    target, valid = targets(label, groups), (label != IGNORE)[..., None]
+    if not any(undecided):
+        return target, valid
+    may = targets(label, undecided)
+    return target + may, valid & (may == 0)
 
 
 def probabilities(
@@ -35,7 +56,7 @@ def probabilities(
 def dice_loss(
     logits: Float[Array, "b d h w k"],
     target: Float[Array, "b d h w k"],
-    valid: Bool[Array, "b d h w"],
+    valid: Bool[Array, "b d h w v"],
     *,
     exclusive: bool,
     batch: bool = False,
@@ -46,47 +67,61 @@ def dice_loss(
 
     Exclusive classes leave channel 0, the background, out. A channel that is absent from the sample
     and not predicted has loss 0; absent and predicted, close to 1. A sample without any valid voxel
-    does not count. `batch` pools the samples before the ratio, over the replicas of `axis` too, so
-    that it does not depend on how the batch is spread.
+    does not count (`counted`). `batch` pools the samples before the ratio, over the replicas of `axis` too,
+    so that it does not depend on how the batch is spread.
     """
-    weight = valid[..., None]
-    p = probabilities(logits, exclusive=exclusive) * weight
-    t = target * weight
+    p, t = probabilities(logits, exclusive=exclusive) * valid, target * valid
+    whole = counted(valid, t.shape[-1])
     if exclusive:
-        p, t = p[..., 1:], t[..., 1:]
+        p, t, whole = p[..., 1:], t[..., 1:], whole[..., 1:]
     space = (1, 2, 3)
     overlap, total = jnp.sum(p * t, space), jnp.sum(p, space) + jnp.sum(t, space)
     if batch:
-        overlap, total = jnp.sum(overlap, 0, keepdims=True), jnp.sum(total, 0, keepdims=True)
-        if axis is not None:
-            overlap, total = jax.lax.psum((overlap, total), axis)
+        sums = [
+            jnp.sum(x * whole, 0, keepdims=True) for x in (overlap, total, jnp.ones_like(total))
+        ]
+        overlap, total, samples = sums if axis is None else jax.lax.psum(sums, axis)
+        whole = samples > 0
     loss = 1 - (2 * overlap + smooth) / (total + smooth)
-    if batch:
-        return jnp.sum(loss), jnp.float32(loss.size)
-    counted = jnp.any(valid, space)  # the loss of the others is 0
-    return jnp.sum(loss), jnp.sum(counted, dtype=jnp.float32) * loss.shape[1]
+    return jnp.sum(loss * whole), jnp.sum(whole, dtype=jnp.float32)
+
+
+def counted(valid: Bool[Array, "b d h w v"], channels: int) -> Bool[Array, "b k"]:
+    """Of which channels a sample has a Dice: those that all of its labelled voxels decide, if it has any."""
+    labelled = jnp.any(valid, axis=-1, keepdims=True)
+    whole = jnp.all(valid | ~labelled, (1, 2, 3)) & jnp.any(valid, (1, 2, 3))
+    return jnp.broadcast_to(whole, (len(valid), channels))
 
 
 def cross_entropy(
     logits: Float[Array, "b d h w k"],
     target: Float[Array, "b d h w k"],
-    valid: Bool[Array, "b d h w"],
+    valid: Bool[Array, "b d h w v"],
     *,
     exclusive: bool,
 ) -> Pair:
-    """Cross-entropy per labelled voxel: softmax over classes, or the mean of binary ones over regions."""
-    if exclusive:
-        loss = -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
-    else:
+    """Cross-entropy per labelled voxel: softmax over classes, or the mean of binary ones over regions.
+
+    Of a voxel that may be of several classes it is that of their sum.
+    """
+    channels = valid.shape[-1]
+    if not exclusive:
         # log(1 + e^x) - t x, which never overflows
-        loss = jnp.mean(jax.nn.softplus(logits) - target * logits, axis=-1)
-    return jnp.sum(loss * valid), jnp.sum(valid, dtype=jnp.float32)
+        loss = jax.nn.softplus(logits) - target * logits
+        total = jnp.sum(jnp.mean(loss * valid, axis=-1))
+        return total, jnp.sum(valid, dtype=jnp.float32) / channels
+    labelled, found = jnp.any(valid, axis=-1), jax.nn.log_softmax(logits)
+    if channels == 1:
+        loss = -jnp.sum(target * found, axis=-1)
+    else:  # the sum over all classes where nothing is known, whose logarithm has no gradient
+        loss = -jax.nn.logsumexp(found, axis=-1, b=jnp.where(labelled[..., None], target, 1))
+    return jnp.sum(loss * labelled), jnp.sum(labelled, dtype=jnp.float32)
 
 
 def hard_dice(
     logits: Float[Array, "b d h w k"],
     target: Float[Array, "b d h w k"],
-    valid: Bool[Array, "b d h w"],
+    valid: Bool[Array, "b d h w v"],
     *,
     exclusive: bool,
 ) -> Pair:
@@ -94,18 +129,28 @@ def hard_dice(
 
     A channel neither present nor predicted in a sample is not counted, so the score is no gift.
     """
+    overlap, total = overlaps(logits, target, valid, exclusive=exclusive)
+    score = jnp.where(total > 0, 2 * overlap / jnp.maximum(total, 1), 0)
+    return jnp.sum(score), jnp.sum(total > 0, dtype=jnp.float32)
+
+
+def overlaps(
+    logits: Float[Array, "b d h w k"],
+    target: Float[Array, "b d h w k"],
+    valid: Bool[Array, "b d h w v"],
+    *,
+    exclusive: bool,
+) -> tuple[Float[Array, "b n"], Float[Array, "b n"]]:
+    """Per sample and foreground channel the voxels rightly decided, and those decided plus those labelled.
+
+    0 where the sample cannot have a Dice of the channel (`counted`).
+    """
+    first, decided = 0, logits > 0
     if exclusive:
-        decided = logits >= jnp.max(logits, axis=-1, keepdims=True)
-        decided, target = decided[..., 1:], target[..., 1:]
-    else:
-        decided = logits > 0
-    p, t = decided * valid[..., None], target * valid[..., None]
-    space = (1, 2, 3)
-    overlap, total = jnp.sum(p * t, space), jnp.sum(p, space) + jnp.sum(t, space)
-    counted = total > 0
-    return jnp.sum(jnp.where(counted, 2 * overlap / jnp.maximum(total, 1), 0)), jnp.sum(
-        counted, dtype=jnp.float32
-    )
+        first, decided = 1, logits >= jnp.max(logits, axis=-1, keepdims=True)
+    p, t = (decided * valid)[..., first:], (target * valid)[..., first:]
+    whole, space = counted(valid, logits.shape[-1])[..., first:], (1, 2, 3)
+    return jnp.sum(p * t, space) * whole, (jnp.sum(p, space) + jnp.sum(t, space)) * whole
 
 
 def merge(pairs: Sequence[Pair], weights: Sequence[float]) -> Pair:

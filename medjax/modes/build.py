@@ -18,6 +18,7 @@ from medjax.nn.unet import UNet
 from medjax.train import optim, step, weigh
 from medjax.train.state import State, create
 from medjax.train.step import Loss
+from medjax.train.supervised import Segmenter
 from medjax.train.tasks import HEADS, TERMS
 
 
@@ -54,6 +55,11 @@ def model(config: Config, plan: Plan) -> UNet | Twin:
         **config.model,
     )
     return Twin(make) if config.train.paradigm == "cps" else make()
+
+
+def segmenter(config: Config, plan: Plan, network: UNet | Twin) -> Segmenter:
+    """The network with what the losses must know of the plan's classes."""
+    return Segmenter(network, plan.groups, plan.exclusive, config.train.batch_dice, plan.undecided)
 
 
 def heads(config: Config, plan: Plan) -> dict[str, int]:

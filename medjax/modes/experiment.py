@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from medjax.data.annotations import annotated
+from medjax.data.annotations import annotated, with_drawn
 from medjax.data.cases import Case, Dataset
 from medjax.data.fingerprint import fingerprint
 from medjax.data.identity import join_duplicates
@@ -107,7 +107,8 @@ def open_data(config: Config) -> Dataset:
 
 
 def with_tables(config: Config, dataset: Dataset, root: str) -> Dataset:
-    """What targets.csv and objects.csv of the folder say of its cases, where that is to be learned."""
+    """What the tables of the folder say of its cases: targets.csv and objects.csv where that is learned."""
+    dataset = with_drawn(dataset, Path(root))
     if set(config.tasks.learn) <= {"segmentation"}:
         return dataset
     return annotated(dataset, Path(root))

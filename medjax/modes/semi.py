@@ -1,6 +1,7 @@
 """The paradigms that learn from cases without labels too, beside those with."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -
     config, plan, chosen = run.config, run.plan, run.config.train
     check(run)
     model = build.model(config, plan)
-    segmenter = Segmenter(model, plan.groups, plan.exclusive, chosen.batch_dice)
+    segmenter = build.segmenter(config, plan, model)
     strong, motion = build.augmentation(config, plan)
     weak = build.flips(config, plan)
     turn = (True, *(False,) * config.semi.unlabelled)
@@ -64,9 +65,7 @@ def body(config: Config, segmenter: Segmenter, views: Views) -> Loss:
     if config.train.paradigm == "cps":
         return cross_pseudo_supervision(segmenter, views, ramp=own.ramp)
     if config.train.paradigm == "unimatch":
-        torn = Segmenter(
-            segmenter.model.clone(tearing=own.tearing), segmenter.groups, segmenter.exclusive
-        )
+        torn = replace(segmenter, model=segmenter.model.clone(tearing=own.tearing))
         unit = 2 * own.unlabelled
         return unimatch(segmenter, torn, views, unit=unit, confidence=own.confidence)
     if config.train.paradigm == "bcp":

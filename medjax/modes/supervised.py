@@ -7,7 +7,7 @@ from typing import Any
 from medjax.modes import build
 from medjax.modes.experiment import Experiment
 from medjax.modes.paradigm import Paradigm
-from medjax.train.supervised import Segmenter, supervised
+from medjax.train.supervised import supervised
 from medjax.train.tasks import TERMS
 from medjax.train.validate import validator
 
@@ -17,7 +17,7 @@ def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -
     config, plan, chosen = run.config, run.plan, run.config.train
     model = build.model(config, plan)
     augment, motion = build.augmentation(config, plan)
-    segmenter = Segmenter(model, plan.groups, plan.exclusive, chosen.batch_dice)
+    segmenter = build.segmenter(config, plan, model)
     loss = supervised(segmenter, augment)
     return Paradigm(
         step=build.tasks_step(config, loss, TERMS, ema=chosen.ema),

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.table import Table
 
 from medjax import progress
-from medjax.data.annotations import annotated
+from medjax.data.annotations import annotated, with_drawn
 from medjax.data.layouts import open_dataset
 from medjax.data.verify import verify
 from medjax.errors import UserError
@@ -22,7 +22,7 @@ def main(config: Config, workdir: Path) -> None:
     dataset = open_dataset(
         data.root, data.layout, channels=tuple(data.channels), convention=data.convention
     )
-    dataset = annotated(dataset, Path(data.root))
+    dataset = annotated(with_drawn(dataset, Path(data.root)), Path(data.root))
     patients = {case.patient for case in dataset.cases}
     console.print(
         f"{dataset.name}: layout {dataset.layout}, {len(dataset.cases)} cases of {len(patients)} patients, "
@@ -31,6 +31,9 @@ def main(config: Config, workdir: Path) -> None:
     if dataset.targets:
         known = sum(case.target is not None for case in dataset.cases)
         console.print(f"classes of {known} cases: {', '.join(dataset.targets)}")
+    some = sum(case.drawn is not None for case in dataset.cases)
+    if some:
+        console.print(f"in {some} cases only some classes were drawn")
     searched = [case.objects for case in dataset.cases if case.objects is not None]
     if searched:
         console.print(f"{sum(map(len, searched))} objects listed of {len(searched)} cases")

@@ -36,12 +36,12 @@ def tidy(target: Float[Array, "b d h w k"], *, exclusive: bool) -> Float[Array, 
 
 
 class Material(NamedTuple):
-    """Patches, their targets, where these are valid, and where somebody drew them."""
+    """Patches, their targets, where these are valid (`losses.segmentation`), and where somebody drew them."""
 
     image: Float[Array, "b d h w c"]
     target: Float[Array, "b d h w k"]
-    valid: Bool[Array, "b d h w"]
-    drawn: Bool[Array, "b d h w"]
+    valid: Bool[Array, "b d h w v"]
+    drawn: Bool[Array, "b d h w 1"]
 
 
 def choose(where: Bool[Array, "..."], one: Material, other: Material) -> Material:
@@ -76,8 +76,9 @@ def copy_paste(segmenter: Segmenter, views: Views, *, pretrain: float, largest: 
         guess = consistency.decided(found, exclusive=segmenter.exclusive)
         guess = tidy(guess, exclusive=segmenter.exclusive) if largest else guess
         target, valid = segmenter.known(augmented["label"][rows])
-        one = Material(augmented["image"][rows], target, valid, jnp.ones_like(valid))
-        other = Material(augmented["image"][free], guess, seen, jnp.zeros_like(seen))
+        somewhere = seen[..., None]
+        one = Material(augmented["image"][rows], target, valid, jnp.ones_like(somewhere))
+        other = Material(augmented["image"][free], guess, somewhere, jnp.zeros_like(somewhere))
         labelled = Material(*(mixing.partners(array, 2) for array in one))
         other = choose(progress < pretrain, labelled, other)
 

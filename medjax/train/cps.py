@@ -21,7 +21,7 @@ def cross_pseudo_supervision(segmenter: Segmenter, views: Views, *, ramp: float)
     def follow(logits: Array, other: Array) -> Pair:
         theirs = jax.lax.stop_gradient(segmenter.probabilities(other))
         target = consistency.decided(theirs, exclusive=segmenter.exclusive)
-        everywhere = jnp.ones(logits.shape[:-1], bool)
+        everywhere = jnp.ones((*logits.shape[:-1], 1), bool)
         return segmentation.cross_entropy(logits, target, everywhere, exclusive=segmenter.exclusive)
 
     def loss(params, extra: dict, batch: Batch, key: Array, progress: Array) -> tuple[Pairs, dict]:

@@ -36,7 +36,8 @@ def judge(
     """Predicts, saves and scores each case on its own grid: one row per case and class or region.
 
     `convention` of the references, where it is not the plan's: classes or regions of one name are
-    compared. Cases without a label are predicted and not scored. One case is in memory at a time.
+    compared. Cases without a label are predicted and not scored, nor are classes that nobody drew in a case.
+    One case is in memory at a time.
     """
     plan = predictor.plan
     theirs = convention or plan.labels
@@ -49,7 +50,8 @@ def judge(
             continue
         found, wanted = channel_masks(labels, plan.labels), channel_masks(scan.label, theirs)
         counted = scan.label != IGNORE
-        for name in plan.names:
+        told = theirs.decided(case.drawn)
+        for name in (name for name in plan.names if name in told):
             scores = score(found[name] & counted, wanted[name], scan.spacing, tolerance=tolerance)
             rows.append({"case": case.id, "class": name, **scores})
     return rows
@@ -77,8 +79,9 @@ def choose_largest(
             continue
         found = channel_masks(predictor.labels(scan, case.id), plan.labels)
         wanted = channel_masks(scan.label, plan.labels)
+        told = plan.labels.decided(case.drawn)
         for channel, name in enumerate(plan.names, start=first):
-            if wanted[name].any():
+            if name in told and wanted[name].any():
                 before = dice(count(found[name], wanted[name]))
                 after = dice(count(largest_component(found[name]), wanted[name]))
                 gains.setdefault(channel, []).append(after - before)

@@ -53,7 +53,7 @@ def known_hearts(
     """Patients as their references show them, in place of predictions too; of whom a class is known."""
     rows, known = [], []
     for case in cases:
-        if case.label is None or case.target is None:
+        if case.label is None or case.target is None or case.drawn is not None:
             continue
         scan = load(case, convention, channels, spacing=spacing)
         assert scan.label is not None

@@ -29,13 +29,15 @@ class Segmenter:
     """A network that segments, maybe with other heads, and what its losses must know of the classes.
 
     `groups` lists the class indices of each output channel (`losses.segmentation.targets`), which are
-    `exclusive` or overlap; `batch_dice` pools the samples of a batch.
+    `exclusive` or overlap; `batch_dice` pools the samples of a batch. `undecided` lists for each channel the
+    indices of voxels that may be of it (`Plan.undecided`).
     """
 
     model: Any
     groups: Sequence[Sequence[int]]
     exclusive: bool
     batch_dice: bool = False
+    undecided: Sequence[Sequence[int]] = ()
 
     def outputs(
         self, params: Params, image: Array, key: Array, present: Array | None = None
@@ -55,9 +57,9 @@ class Segmenter:
 
     def known(
         self, label: Integer[Array, "b d h w"]
-    ) -> tuple[Float[Array, "b d h w k"], Bool[Array, "b d h w"]]:
-        """The target of each output channel, and which voxels have a label."""
-        return segmentation.targets(label, self.groups), label != segmentation.IGNORE
+    ) -> tuple[Float[Array, "b d h w k"], Bool[Array, "b d h w v"]]:
+        """The target of each output channel, and which voxels decide it (`losses.segmentation`)."""
+        return segmentation.known(label, self.groups, self.undecided)
 
     def terms(self, logits: Array, target: Array, valid: Array) -> Pairs:
         """`dice_loss` and `cross_entropy` of the valid voxels."""

@@ -49,7 +49,8 @@ def unimatch(
     """
 
     def dice(logits: Array, target: Array, valid: Array) -> Pair:
-        return segmentation.dice_loss(logits, target, valid, exclusive=segmenter.exclusive)
+        seen = valid[..., None]
+        return segmentation.dice_loss(logits, target, seen, exclusive=segmenter.exclusive)
 
     def decided(found: Float[Array, "b d h w k"]) -> tuple[Array, Array]:
         sure = consistency.confidence(found, exclusive=segmenter.exclusive) >= confidence

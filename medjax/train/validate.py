@@ -6,9 +6,8 @@ from typing import Any
 
 import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from medjax.data.patches import patches
 from medjax.data.plan import Plan
@@ -31,21 +30,6 @@ def same_patches(
         foreground=0.5,
         targets=targets,
     )
-
-
-def overlaps(
-    logits: Float[Array, "b d h w k"], label: Array, plan: Plan
-) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """Of each class or region: the voxels that are decided rightly, and those decided plus those labelled."""
-    valid = (label != segmentation.IGNORE)[..., None]
-    target = segmentation.targets(label, plan.groups) * valid
-    if plan.exclusive:
-        decided = (logits >= jnp.max(logits, axis=-1, keepdims=True)) * valid
-        decided, target = decided[..., 1:], target[..., 1:]
-    else:
-        decided = (logits > 0) * valid
-    axes = (0, 1, 2, 3)
-    return jnp.sum(decided * target, axes), jnp.sum(decided, axes) + jnp.sum(target, axes)
 
 
 def validator(
@@ -74,7 +58,9 @@ def validator(
         outputs, _ = model.apply({"params": params}, batch["image"], False)
         found = tasks.pairs(outputs, batch)
         if "seg" in outputs:
-            found["dice"] = overlaps(outputs["seg"], batch["label"], plan)
+            known = segmentation.known(batch["label"], plan.groups, plan.undecided)
+            sums = segmentation.overlaps(outputs["seg"], *known, exclusive=plan.exclusive)
+            found["dice"] = sums[0].sum(axis=0), sums[1].sum(axis=0)
         return found
 
     def validate(state: State) -> tuple[float, dict[str, float]]:

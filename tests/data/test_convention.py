@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -137,9 +139,29 @@ def test_conventions_by_text():
     gaps = named("0=background,255=lesion,-1=edge")
     assert gaps is not None
     assert gaps.values == {0: "background", 255: "lesion", -1: "edge"}
+    scribbles = named("background,liver,ignore")
+    assert scribbles is not None
+    assert (scribbles.classes, scribbles.ignore) == (("background", "liver"), 2)
 
 
-@pytest.mark.parametrize("text", ["brats2016", "a,,b", "x=a,1=b", "0=a,0=b", "3=a,=b"])
+@pytest.mark.parametrize(
+    "text", ["brats2016", "a,,b", "x=a,1=b", "0=a,0=b", "3=a,=b", "a,ignore,b,ignore"]
+)
 def test_a_convention_that_cannot_be_read_says_how_to_write_one(text):
     with pytest.raises(UserError, match="background,liver,tumour"):
         named(text)
+
+
+def test_a_case_of_few_drawn_classes_decides_few():
+    """Regions are decided where all of their classes were drawn, classes where they were."""
+    own = (("enhancing",), ("necrosis", "enhancing"))
+    regions = replace(CONVENTIONS["brats2023"], partial=own)
+    assert regions.decided(None) == ("WT", "TC", "ET")
+    assert [regions.decided(some) for some in own] == [("ET",), ("TC", "ET")]
+    assert [regions.background(some) for some in (None, *own)] == [0, 4, 5]
+    assert regions.undecided == ((4, 5), (4,), ())
+    assert Convention.from_dict(regions.to_dict()) == regions
+    classes = replace(CONVENTIONS["acdc"], partial=(("LV",),))
+    assert classes.undecided == ((4,), (4,), ())
+    with pytest.raises(UserError, match="only RV is drawn when this run was planned"):
+        classes.background(("RV",))

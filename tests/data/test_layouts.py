@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -504,6 +505,22 @@ def test_acdc_faults_are_findings(tmp_path):
         ("patient002_frame12", "orphan label"),
     ]
     assert dataset.cases[0].target is None
+
+
+def test_acdc_scribbles_are_labels_where_there_are_no_others(tmp_path):
+    make_acdc(tmp_path)
+    assert open_dataset(str(tmp_path)).convention.ignore is None
+    frames = [tmp_path / "patient001" / f"patient001_{name}" for name in ("frame01", "frame12")]
+    for frame in frames:
+        put(tmp_path, f"patient001/{frame.name}_scribble.nii.gz")
+    assert open_dataset(str(tmp_path)).convention.ignore is None
+    assert "scribbles of 2 frames left aside" in open_dataset(str(tmp_path)).assumed[0]
+    Path(f"{frames[0]}_gt.nii.gz").unlink()
+    dataset = open_dataset(str(tmp_path))
+    assert dataset.convention.ignore == 4
+    assert dataset.cases[0].label == f"{frames[0]}_scribble.nii.gz"
+    assert dataset.cases[1].label == f"{frames[1]}_gt.nii.gz"
+    assert dataset.findings == ()
 
 
 def test_drive_folders_and_faults(tmp_path):

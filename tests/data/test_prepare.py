@@ -11,6 +11,7 @@ from medjax.data import cache
 from medjax.data.cases import Case, Dataset
 from medjax.data.convention import IGNORE, Convention, Region
 from medjax.data.fingerprint import fingerprint
+from medjax.data.patches import crop_labels
 from medjax.data.plan import make_plan
 from medjax.data.prepare import Geometry, load, nonzero_box, prepare
 from medjax.errors import UserError
@@ -46,6 +47,19 @@ def case_of(folder, shape=(14, 12, 10), spacing=(1.0, 1.0, 1.0), codes="RAS", bo
         (saved(folder / "image.nii.gz", image, affine, codes),),
         saved(folder / "label.nii.gz", label, affine, codes),
     )
+
+
+def planned(case):
+    dataset = Dataset("d", "plain", (case,), ("mr",), THREE)
+    return make_plan(fingerprint([case], dataset), dataset, memory_gb=0.1, width=4, stages=2)
+
+
+def few_drawn(case):
+    """The case without class two, which is said not to be drawn."""
+    image = nib.load(case.label)
+    array = np.asarray(image.dataobj)
+    nib.save(nib.Nifti1Image(np.where(array == 4, 0, array), image.affine), case.label)
+    return replace(case, drawn=("one",))
 
 
 def prepared(scan, spacing, axes=(2, 1, 0), coarse_axis=None, scheme="none"):
@@ -202,8 +216,7 @@ def test_voxels_that_are_not_finite_name_case_and_channel(tmp_path):
 
 def test_the_cache_holds_what_prepare_gives_and_is_built_once(tmp_path):
     case = case_of(tmp_path / "data")
-    dataset = Dataset("d", "plain", (case,), ("mr",), THREE)
-    plan = make_plan(fingerprint([case], dataset), dataset, memory_gb=0.1, width=4, stages=2)
+    plan = planned(case)
     (folder,) = cache.build([case], plan, tmp_path / "cache")
     stamp = (folder / "image.npy").stat().st_mtime_ns
     found = cache.open_cached(folder)
@@ -228,8 +241,7 @@ def test_the_cache_holds_what_prepare_gives_and_is_built_once(tmp_path):
 
 def test_without_a_label_every_voxel_is_ignored(tmp_path):
     case = case_of(tmp_path / "data")
-    dataset = Dataset("d", "plain", (case,), ("mr",), THREE)
-    plan = make_plan(fingerprint([case], dataset), dataset, memory_gb=0.1, width=4, stages=2)
+    plan = planned(case)
     labelled, bare = cache.build([case, replace(case, label=None)], plan, tmp_path / "cache")
     assert labelled != bare
     found, known = cache.open_cached(bare), cache.open_cached(labelled)
@@ -237,6 +249,29 @@ def test_without_a_label_every_voxel_is_ignored(tmp_path):
     assert (found.label == IGNORE).all()
     assert not found.places
     np.testing.assert_array_equal(found.image, known.image)
+
+
+def test_the_background_where_few_classes_were_drawn_is_marked_and_padding_is_not(tmp_path):
+    case = few_drawn(case_of(tmp_path / "data"))
+    plan = planned(case)
+    told = replace(plan.labels, partial=(("one",),))
+    plan = replace(plan, convention=told.to_dict())
+    folders = cache.build([replace(case, drawn=None), case], plan, tmp_path / "cache")
+    whole, some = map(cache.open_cached, folders)
+    np.testing.assert_array_equal(some.label, np.where(whole.label == 0, 3, whole.label))
+    assert set(some.places) == {1}
+    window = np.zeros((4, 4, 4), np.uint8)
+    crop_labels(some.label, (-2, 0, 0), window.shape, window)
+    assert (window[:2] == 0).all()
+    assert (window[2:] == 3).all()
+
+
+def test_a_class_in_a_label_map_in_which_it_is_said_not_to_be_drawn_is_refused(tmp_path):
+    case = replace(case_of(tmp_path), drawn=("one",))
+    with pytest.raises(
+        UserError, match=r"label\.nii\.gz: holds two, not drawn by drawn\.csv; correct"
+    ):
+        load(case, THREE, 1)
 
 
 def test_the_fingerprint_reads_what_is_under_the_label(tmp_path):

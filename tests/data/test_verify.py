@@ -236,6 +236,15 @@ def test_channels_inside_a_file(tmp_path):
     assert found(tmp_path) == [("b", "shape mismatch", "mr.nii.gz")]
 
 
+def test_a_class_that_is_said_not_to_be_drawn(root):
+    dataset = open_dataset(str(root), channels=("t1", "t2"), convention="background,liver,tumour")
+    first, *rest = dataset.cases
+    dataset = replace(dataset, cases=(replace(first, drawn=("tumour",)), *rest))
+    (finding,) = verify(dataset)
+    assert (finding.case, finding.kind) == (first.id, "undrawn class")
+    assert finding.message.startswith("holds liver")
+
+
 def test_progress_sees_every_case(root):
     seen = []
 

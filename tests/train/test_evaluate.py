@@ -1,5 +1,7 @@
 """Judging: rows, summaries, the choice of post-processing and of the cases to show."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -80,6 +82,18 @@ def test_the_largest_component_is_kept_only_where_it_helps(cases):
     assert choose_largest(cases, predictor(cases, perfect)) == ()  # the third has two parts
     assert choose_largest(single[:2], predictor(cases, stray)) == ()  # too few to tell
     assert choose_largest([], predictor(cases, stray)) == ()
+
+
+def test_a_class_that_nobody_drew_is_not_scored(cases, tmp_path):
+    """In the second case a lesion of another name was drawn alone."""
+    other = Convention("two", {0: "background", 1: "lesion", 2: "other"})
+    some = [cases[0], replace(cases[1], drawn=("other",), label=str(tmp_path / "empty.nii.gz"))]
+    known = nib.load(cases[1].label)
+    nib.save(nib.Nifti1Image(np.zeros(known.shape, np.uint8), known.affine), some[1].label)
+    judged = predictor(cases, perfect)
+    rows = judge(some, judged, tmp_path / "out", convention=other)
+    assert [(row["case"], row["class"]) for row in rows] == [("case0", "lesion")]
+    assert (tmp_path / "out" / "case1.nii.gz").is_file()
 
 
 def test_summary_pools_classes_per_case_and_counts_what_is_undefined():

@@ -112,9 +112,9 @@ def parts(name, *, exclusive=True, seen=None, only=None, horizon=20, momentum=0.
     return made, gradients, state.create(params, rule, horizon=horizon)
 
 
-def pairs_of(make, seen, **options):
+def pairs_of(make, seen, undecided=(), **options):
     """The pairs of a loss on one replica, as a compiled function of weights, extra, batch and progress."""
-    loss = make(Segmenter(Tiny(), CLASSES, True), seen, **options)
+    loss = make(Segmenter(Tiny(), CLASSES, True, undecided=undecided), seen, **options)
 
     def found(params, extra, batch, progress):
         alone = jax.tree.map(lambda a: a[None], batch)
@@ -298,6 +298,25 @@ def test_bcp_learns_from_labels_alone_at_first():
         counts = pairs(now.params, now.extra, batch_of(2), progress)
         assert float(counts["cross_entropy"][1]) == labelled * np.prod(PATCH)
         assert float(counts["pseudo_cross_entropy"][1]) == (4 - labelled) * np.prod(PATCH)
+
+
+def test_copy_paste_of_a_case_of_which_one_class_was_drawn():
+    """What is guessed has a Dice of both classes, what was drawn of the drawn one alone."""
+    _, _, now = parts("bcp")
+    still = spatial(PATCH, SPACING, flips=(), **STILL)
+    batch = batch_of(2)
+    label = batch["label"]
+    batch["label"] = jnp.where((label == 0) | (label == 2), 3, label)
+    found = pairs_of(
+        copy_paste,
+        Views(still, still, (True, False)),
+        ((3,), (), (3,)),
+        pretrain=0.2,
+        largest=False,
+    )(now.params, now.extra, batch, 0.9)
+    assert (float(found["dice_loss"][1]), float(found["pseudo_dice_loss"][1])) == (4, 8)
+    assert float(found["cross_entropy"][1]) == 2 * np.prod(PATCH)
+    assert all(np.isfinite(pair[0]) for pair in found.values())
 
 
 def test_a_tidy_guess_has_one_part_a_class():

@@ -1,7 +1,8 @@
-"""ACDC: `patientNNN/patientNNN_frameXX.nii.gz` with `_gt`, diagnosis in `Info.cfg`."""
+"""ACDC: `patientNNN/patientNNN_frameXX.nii.gz` with `_gt` or `_scribble`, diagnosis in `Info.cfg`."""
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from medjax.data.cases import Dataset, Finding
@@ -12,7 +13,8 @@ from medjax.data.layouts.listing import extra_files, stem
 
 LOOKED_FOR = "patientNNN/patientNNN_frameXX.nii.gz and patientNNN_frameXX_gt.nii.gz"
 GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")
-_FRAME = re.compile(r"(patient\d+)_frame\d+(_gt)?")
+UNDRAWN = 4  # in scribbles (Valvano 2021), whatever they do not touch
+_FRAME = re.compile(r"((patient\d+)_frame\d+)(?:_(gt|scribble))?")
 _CINE = re.compile(r"patient\d+_4d")
 
 
@@ -26,15 +28,23 @@ def open_acdc(
 ) -> Dataset:
     """End-diastole and end-systole stacks; patients are the unit of the split.
 
+    Scribbles are the labels of frames that have no `_gt`; the value 4 is ignored in all label maps then.
     With the official root (training/ and testing/) the cases are those of training/.
     """
-    assumed = ()
+    assumed: tuple[str, ...] = ()
     if any((root / "training").glob("patient*")):
         if (root / "testing").is_dir():
-            assumed = (f"{root / 'testing'} left aside: the official test set has its own root",)
+            assumed += (f"{root / 'testing'} left aside: the official test set has its own root",)
         files = [path for path in files if root / "training" in path.parents]
     images = {stem(path): path for path in files if _frame(path) == "image"}
-    labels = {stem(path).removesuffix("_gt"): path for path in files if _frame(path) == "label"}
+    drawn = {name: _labels(files, name) for name in ("scribble", "gt")}
+    labels = drawn["scribble"] | drawn["gt"]
+    both = len(drawn["scribble"].keys() & drawn["gt"].keys())
+    if both:
+        assumed += (f"scribbles of {both} frames left aside: they have a _gt too",)
+    known = CONVENTIONS["acdc"]
+    if drawn["scribble"].keys() - drawn["gt"].keys():
+        known = replace(known, ignore=UNDRAWN)
     drafts, findings = [], []
     targets = {
         folder: _diagnosis(folder, findings)
@@ -54,13 +64,14 @@ def open_acdc(
         )
     cases, faults = judged(drafts, WHOLE)
     cines = [path for path in files if _CINE.fullmatch(stem(path))]
-    faults += extra_files(files, [*images.values(), *labels.values(), *cines], LOOKED_FOR)
+    read = [*images.values(), *drawn["scribble"].values(), *drawn["gt"].values(), *cines]
+    faults += extra_files(files, read, LOOKED_FOR)
     return Dataset(
         name=root.name,
         layout="acdc",
         cases=cases,
         channels=unchosen(("cine",), channels, str(root)),
-        convention=convention or CONVENTIONS["acdc"],
+        convention=convention or known,
         targets=GROUPS,
         findings=tuple(findings + faults),
         assumed=assumed,
@@ -68,11 +79,16 @@ def open_acdc(
 
 
 def _frame(path: Path) -> str:
-    """ "image", "label", or "" for a file that is no frame of its folder's patient."""
+    """ "image", "gt", "scribble", or "" for a file that is no frame of its folder's patient."""
     match = _FRAME.fullmatch(stem(path))
-    if not match or match[1] != path.parent.name:
+    if not match or match[2] != path.parent.name:
         return ""
-    return "label" if match[2] else "image"
+    return match[3] or "image"
+
+
+def _labels(files: Sequence[Path], name: str) -> dict[str, Path]:
+    """The label maps of one kind by their frame."""
+    return {stem(p).removesuffix(f"_{name}"): p for p in files if _frame(p) == name}
 
 
 def _diagnosis(folder: Path, findings: list[Finding]) -> int | None:

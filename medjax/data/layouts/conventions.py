@@ -44,11 +44,12 @@ CONVENTIONS = {
     "plaque": Convention("plaque", {0: "background", 1: "plaque"}),
     "binary": Convention("binary", {0: "background", 1: "foreground"}),
 }
+IGNORED = "ignore"
 HOW_TO_NAME = (
     "set config.data.convention to one of "
     + ", ".join(CONVENTIONS)
     + " or to the class names by value from 0 on, background first, e.g. background,liver,tumour "
-    "(0=background,255=tumour where the values have gaps)"
+    "(0=background,255=tumour where the values have gaps; ignore for what nobody labelled)"
 )
 
 
@@ -56,7 +57,8 @@ def named(text: str) -> Convention | None:
     """The convention that `text` names; None for "" (the layout decides).
 
     text: a key of CONVENTIONS, or class names "background,liver,tumour" for the values 0, 1, 2,
-        or "0=background,255=tumour". Raises UserError for anything else.
+        or "0=background,255=tumour". The name "ignore" is for voxels that nobody labelled, as in
+        nnU-Net. Raises UserError for anything else.
     """
     text = text.strip()
     if not text:
@@ -79,4 +81,8 @@ def named(text: str) -> Convention | None:
         values[number] = name.strip()
     if len(entries) == 1:
         raise UserError(f"config.data.convention={text!r}: no such convention; {HOW_TO_NAME}")
-    return Convention("custom", values)
+    unlabelled = [number for number, name in values.items() if name == IGNORED]
+    if len(unlabelled) > 1:
+        raise UserError(f"config.data.convention={text!r}: {IGNORED} is named twice; {HOW_TO_NAME}")
+    classes = {number: name for number, name in values.items() if name != IGNORED}
+    return Convention("custom", classes, ignore=unlabelled[0] if unlabelled else None)
