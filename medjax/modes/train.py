@@ -247,8 +247,10 @@ def _announce(run: Experiment) -> None:
     plan, parts = run.plan, run.split
     bare = len(learned_without_labels(run.config, parts.unlabelled))
     without = f", {bare} more without labels" if bare else ""
+    partly = sum(case.drawn is not None for case in run.cases(parts.train))
+    some = f" ({partly} with some classes drawn)" if partly else ""
     console.print(
-        f"{run.dataset.name}: {len(parts.train)} cases train{without}, "
+        f"{run.dataset.name}: {len(parts.train)} cases train{some}{without}, "
         f"{len(parts.validation)} validate, "
         f"{len(parts.test)} test; channels {', '.join(plan.channels)}; "
         f"classes {', '.join(plan.names)}"

@@ -119,6 +119,7 @@ def frame(
             "train": len(parts.train),
             "validation": len(parts.validation),
             "test": len(parts.test),
+            "partly_drawn": sum(case.drawn is not None for case in run.cases(parts.train)),
             "unlabelled": len(learned_without_labels(run.config, parts.unlabelled)),
             "patients": {case.id: case.patient for case in run.cases(parts.test)},
             "split_sha256": parts.sha256(),

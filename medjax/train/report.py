@@ -156,6 +156,7 @@ def _data(data: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
             "Layout": data.get("layout"),
             "Cases": page.count(data.get("cases")),
             "Training cases": page.count(data.get("train")),
+            "Of which some classes were drawn": page.count(data.get("partly_drawn")) or None,
             "Without labels": page.count(data.get("unlabelled")) or None,
             "Validation cases": page.count(data.get("validation")),
             "Test cases": page.count(data.get("test")),

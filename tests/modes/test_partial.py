@@ -60,6 +60,8 @@ def test_both_classes_are_learned_and_each_case_is_judged_by_what_was_drawn(trai
     with (workdir / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     split = json.loads((workdir / "split.json").read_text("utf-8"))
+    results = json.loads((workdir / "results.json").read_text("utf-8"))
+    assert results["data"]["partly_drawn"] == results["data"]["train"] == len(split["train"])
     assert sorted(row["case"] for row in rows) == sorted(split["test"])
     for row in rows:
         assert row["class"] == list(BALLS)[int(row["case"][-1]) % 2]
