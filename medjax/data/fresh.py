@@ -32,7 +32,6 @@ CONTRASTS = {
     "t1post": "T1ce",
     "t2": "T2",
     "t2w": "T2",
-} | {
     "flair": "FLAIR",
     "t2f": "FLAIR",
     "pd": "PD",
@@ -104,8 +103,8 @@ def source(
     With `pool` that many patients are made beforehand and kept in `folder`; sample after sample
     takes the next. Without it every patient is new: `TOGETHER` at a time give the samples in turn,
     `reuse` each, and are forgotten. `restyle` has the last word on the images of its patients. Either
-    way a pure function of (seed, index). It is for the
-    threads of one process: JAX cannot share a device with forks of it.
+    way a pure function of (seed, index). It is for the threads of one process: JAX cannot share a device
+    with forks of it.
     """
     recipe = fitted(recipe, plan)
     make, classes = maker(recipe), class_indices(plan.labels, recipe.convention)
