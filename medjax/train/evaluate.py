@@ -51,7 +51,7 @@ def judge(
         found, wanted = channel_masks(labels, plan.labels), channel_masks(scan.label, theirs)
         counted = scan.label != IGNORE
         told = theirs.decided(case.drawn)
-        for name in (name for name in plan.names if name in told):
+        for name in (n for n in plan.names if n in told):
             scores = score(found[name] & counted, wanted[name], scan.spacing, tolerance=tolerance)
             rows.append({"case": case.id, "class": name, **scores})
     return rows

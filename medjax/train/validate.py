@@ -59,8 +59,10 @@ def validator(
         found = tasks.pairs(outputs, batch)
         if "seg" in outputs:
             known = segmentation.known(batch["label"], plan.groups, plan.undecided)
-            sums = segmentation.overlaps(outputs["seg"], *known, exclusive=plan.exclusive)
-            found["dice"] = sums[0].sum(axis=0), sums[1].sum(axis=0)
+            overlap, volume = segmentation.overlaps(
+                outputs["seg"], *known, exclusive=plan.exclusive
+            )
+            found["dice"] = overlap.sum(axis=0), volume.sum(axis=0)
         return found
 
     def validate(state: State) -> tuple[float, dict[str, float]]:
