@@ -13,7 +13,9 @@ from medjax.data.layouts.listing import extra_files, stem
 
 LOOKED_FOR = "patientNNN/patientNNN_frameXX.nii.gz and patientNNN_frameXX_gt.nii.gz"
 GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")
-UNDRAWN = 4  # in scribbles (Valvano 2021), whatever they do not touch
+# In scribbles, whatever they do not touch: as who trains on those of Valvano (2021) has it. No file of theirs
+# was at hand; another value ends as one outside the convention.
+UNDRAWN = 4
 _FRAME = re.compile(r"((patient\d+)_frame\d+)(?:_(gt|scribble))?")
 _CINE = re.compile(r"patient\d+_4d")
 
