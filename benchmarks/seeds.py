@@ -9,40 +9,21 @@ own weights. The ratio is the time of as many steps in turn over that of the one
 import argparse
 import statistics
 from collections.abc import Callable
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks.pairs import measure, ratios, timed, use_cores
-from benchmarks.train_step import Net, chain
-from medjax.nn.unet import UNet
-from medjax.train import optim, state, step, supervised
+from benchmarks.train_step import Net, replica
+from medjax.train import step
 
 NET = Net((20, 28, 20), 4, 1, 3, (16, 32, 64))
 
 
-def parts() -> tuple[Callable, Callable[[Any], state.State]]:
-    """The step of one replica, and the state of a seed before it."""
-    strides = [(1, 1, 1)] + [(2, 2, 2)] * (len(NET.widths) - 1)
-    model = UNet({"seg": NET.classes}, NET.widths, [(3, 3, 3)] * len(NET.widths), strides)
-    rule = optim.optimizer("adamw", weight_decay=1e-2, clip=12.0)
-    segmenter = supervised.Segmenter(model, [[k] for k in range(NET.classes)], exclusive=True)
-    gradients = step.differentiate(supervised.supervised(segmenter, chain()), supervised.WEIGHTS)
-    made = step.make_step(gradients, rule, optim.schedule("constant", peak=1e-3), step.average)
-
-    def start(key: Any) -> state.State:
-        params = model.init(key, jnp.zeros((1, *NET.patch, NET.channels)), False)["params"]
-        return state.create(params, rule, horizon=100)
-
-    return made, start
-
-
 def work(seeds: int, *, together: bool) -> Callable[[], None]:
     """A step of every seed as a piece of work, called once."""
-    made, start = parts()
+    made, start = replica(NET)
     mesh = step.data_mesh()
     keys, runs = (
         jax.random.split(jax.random.key(0), seeds),

@@ -48,20 +48,29 @@ NETS = {
 }
 
 
-def compiled_step(net: Net) -> tuple[Callable, state.State]:
-    """The step over all devices, and the state before it."""
+def replica(net: Net) -> tuple[Callable, Callable[[jax.Array], state.State]]:
+    """The step of one replica, and the state before it as a function of a key."""
     strides = [(1, 1, 1)] + [(2, 2, 2)] * (len(net.widths) - 1)
     model = UNet({"seg": net.classes}, net.widths, [(3, 3, 3)] * len(net.widths), strides)
-    mesh = step.data_mesh()
     rule = optim.optimizer("adamw", weight_decay=1e-2, clip=12.0)
     rate = optim.schedule("constant", peak=1e-3)
     levels = [[k] for k in range(net.classes)]
     loss = supervised.supervised(supervised.Segmenter(model, levels, exclusive=True), chain())
     gradients = step.differentiate(loss, supervised.WEIGHTS)
-    image = jnp.zeros((1, *net.patch, net.channels))
-    params = jax.jit(lambda key: model.init(key, image, False)["params"])(jax.random.key(0))
-    begin = state.create(params, rule, horizon=100, ema=False)
-    return step.map_step(step.make_step(gradients, rule, rate), mesh), step.replicate(begin, mesh)
+
+    def start(key: jax.Array) -> state.State:
+        image = jnp.zeros((1, *net.patch, net.channels))
+        params = model.init(key, image, False)["params"]
+        return state.create(params, rule, horizon=100, ema=False)
+
+    return step.make_step(gradients, rule, rate), start
+
+
+def compiled_step(net: Net) -> tuple[Callable, state.State]:
+    """The step over all devices, and the state before it."""
+    made, start = replica(net)
+    mesh = step.data_mesh()
+    return step.map_step(made, mesh), step.replicate(jax.jit(start)(jax.random.key(0)), mesh)
 
 
 def ours(name: str) -> tuple[Callable[[], None], int, float]:
