@@ -16,8 +16,8 @@ SPHERE, BOX = ("diameter",), ("size_x", "size_y", "size_z")
 def with_drawn(dataset: Dataset, root: Path) -> Dataset:
     """The data set with what its drawn.csv says, where it has one: the classes that its label maps tell of.
 
-    `case,drawn`: the drawn classes by name, separated by semicolons. In a case that is left out, or whose
-    cell is empty, all were drawn. Errors name file and line: no such case or class, a case with two lines.
+    `case,drawn`: the drawn classes by name, separated by semicolons. In a case that is left out all were
+    drawn. Errors name file and line: no such case or class, no class at all, a case with two lines.
     """
     path = root / DRAWN
     if not path.is_file():
@@ -31,10 +31,15 @@ def with_drawn(dataset: Dataset, root: Path) -> Dataset:
             raise UserError(
                 f"{path}: line {line}: {strange[0]!r} is no class; choose among {', '.join(classes)}"
             )
+        if not names:
+            raise UserError(
+                f"{path}: line {line}: names no class of {row['case']}; take the line out where all were "
+                "drawn, and the label map away where none was"
+            )
         if row["case"] in by_case:
             raise UserError(f"{path}: line {line}: a second line of {row['case']}; keep one")
         by_case[row["case"]] = tuple(name for name in classes if name in names)
-    some = {case: own for case, own in by_case.items() if 0 < len(own) < len(classes)}
+    some = {case: own for case, own in by_case.items() if len(own) < len(classes)}
     return replace(
         dataset,
         cases=tuple(replace(case, drawn=some.get(case.id)) for case in dataset.cases),

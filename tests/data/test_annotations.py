@@ -62,7 +62,7 @@ def test_a_table_that_is_no_text_is_named(tmp_path):
 
 
 def test_what_was_drawn_stands_in_the_order_of_the_classes(tmp_path):
-    (tmp_path / "drawn.csv").write_text("case,drawn\na,rim\nb, rim ; core \nc,\n")
+    (tmp_path / "drawn.csv").write_text("case,drawn\na,rim\nb, rim ; core \n")
     found = with_drawn(dataset(), tmp_path)
     assert [case.drawn for case in found.cases] == [("rim",), None, None, None]
     assert found.convention.partial == (("rim",),)
@@ -77,6 +77,7 @@ def test_what_was_drawn_stands_in_the_order_of_the_classes(tmp_path):
             "case,drawn\na,rim;shell\n",
             "drawn.csv: line 2: 'shell' is no class; choose among core, rim",
         ),
+        ("case,drawn\na,rim\nb, ; \n", "drawn.csv: line 3: names no class of b; take the line out"),
         ("case,drawn\na,rim\na,core\n", "drawn.csv: line 3: a second line of a"),
     ],
 )
