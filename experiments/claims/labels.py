@@ -57,7 +57,7 @@ def get_config(part: str = "labels") -> Config:
         few, others = 16, (4, 8, 40)  # of 166 that are not tested: 2.5, 5, 10 and 25 %
     else:
         heart(config)
-        few, others = 7, (1, 3)
+        few, others = 7, (1, 3, 30)
 
     claim = ConfigDict()
     claim.name = config.name
