@@ -12,9 +12,8 @@ at 2 mm. With ten label maps, on six patients of BraTS 2015 (FLAIR and T1c, as p
 | TC   | 0.759  | 0.726  | 0.744  | 0.743 [0.653, 0.830]                           |
 | ET   | 0.791  | 0.792  | 0.789  | 0.791 [0.711, 0.853]                           |
 
-27 to 34 minutes on 2 CPU cores without AVX-512, making the patients and judging them included; version 7 of
-the generator. On six synthetic patients of an anatomy that no training case has: WT 0.77 to 0.88, TC 0.77 to
-0.88, ET 0.63 to 0.88.
+27 to 34 minutes for the first command on 2 CPU cores without AVX-512; version 7 of the generator. On six
+synthetic patients of an anatomy that no training case has: WT 0.77 to 0.88, TC 0.77 to 0.88, ET 0.63 to 0.88.
 """
 
 from medjax.modes.defaults import Config, defaults
