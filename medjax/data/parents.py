@@ -13,7 +13,7 @@ from medjax.io.atomic import atomic
 from medjax.io.files import NIFTI, read
 from medjax.sim.anatomy import FUZZY, Anatomy, from_labels, from_shares, mni152
 
-VERSION = 1  # of the maps that are kept on disk
+VERSION = 2  # of the maps that are kept on disk
 _CLASS = re.compile(r"_([a-z]+(?:_skin)?2?)_v\.nii(\.gz)?$")
 
 

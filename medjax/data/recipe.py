@@ -15,11 +15,12 @@ from medjax.data.convention import Convention
 from medjax.data.layouts.conventions import CONVENTIONS
 from medjax.errors import UserError
 from medjax.sim import anatomy, tissue
+from medjax.sim.scan import PLANES
 from medjax.sim.shape import grid_affine, grid_shape
 from medjax.sim.signal import CONTRASTS, PRESETS
 from medjax.sim.subject import GROWTHS, make_subject
 
-VERSION = 7  # of the generator: raise it with every change of what a seed gives
+VERSION = 8  # of the generator: raise it with every change of what a seed gives
 STYLES = ("physics", "random")
 LARGE = 300  # numbers: longer arrays are described in a record, as the seed gives them again
 
@@ -30,7 +31,8 @@ class Recipe:
 
     `spacing` mm, isotropic; `fields` tesla to draw from; `contrasts` of `signal.PRESETS`; `growth` of
     `GROWTHS`; `style` physics, or random contrasts as SynthSeg's; `faults` the chance of an artefact
-    in an image; `head` keeps what lies around the brain. Errors name the key.
+    in an image; `slices` the plane of thick ones, of `PLANES` or any; `head` keeps what lies around the
+    brain. Errors name the key.
     """
 
     spacing: float = 2.0
@@ -39,6 +41,7 @@ class Recipe:
     growth: str = "two_species"
     style: str = "physics"
     faults: float = 0.1
+    slices: str = "any"
     head: bool = False
 
     def __post_init__(self) -> None:
@@ -50,6 +53,7 @@ class Recipe:
         for key, chosen, known in (
             ("growth", (self.growth,), GROWTHS),
             ("style", (self.style,), STYLES),
+            ("slices", (self.slices,), ("any", *PLANES)),
             ("contrasts", self.contrasts, PRESETS),
         ):
             strange = [name for name in chosen if name not in known]
@@ -106,6 +110,7 @@ def maker(recipe: Recipe) -> Callable[[int, int, anatomy.Anatomy], Patient]:
             contrasts=recipe.contrasts,
             fields=recipe.fields,
             faults=recipe.faults,
+            plane=recipe.slices,
             growth=recipe.growth,
             randomised=recipe.style == "random",
             head=recipe.head,

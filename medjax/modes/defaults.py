@@ -39,6 +39,7 @@ def defaults(name: str) -> Config:
     synth.growth = "two_species"  # a tumour that starves inside; one_species; plaques: sclerosis
     synth.style = "physics"  # or random contrasts, as SynthSeg's
     synth.faults = 0.1  # chance of motion, ghosts, spikes or ringing in an image
+    synth.slices = "any"  # plane of thick slices: axial, coronal, sagittal, or any of them
     synth.label_maps = config_dict.placeholder(str)  # folder of anatomies; unset: MNI152
     synth.table = "auto"  # ids of the label maps: freesurfer, brainweb, brainweb20
     synth.head = False  # keep what lies around the brain

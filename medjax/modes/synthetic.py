@@ -29,6 +29,7 @@ def recipe(config: Config) -> Recipe:
         growth=chosen.growth,
         style=chosen.style,
         faults=chosen.faults,
+        slices=chosen.slices,
         head=chosen.head,
     )
 

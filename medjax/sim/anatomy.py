@@ -4,6 +4,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 from scipy import ndimage
@@ -16,6 +17,7 @@ EXTENT = (160.0, 192.0, 160.0)  # mm along x, y, z: any brain, and some room
 VIEW = (208.0, 256.0, 224.0)  # mm: any head down to the chin
 SHARPNESS = 0.6  # mm: sigma of the blur that gives label maps partial volumes
 CSF, GM, WM = (HEAD.index(name) for name in ("csf", "gm", "wm"))
+CLOSED = 0.4  # `fuller`: most label maps are of older brains than the template, with wider folds
 Shares = Mapping[str, float]
 
 # FreeSurfer's ids, and those that SynthSeg's label maps add outside the brain (named by where they
@@ -143,6 +145,22 @@ def from_shares(
     return _parent(shares, brain, spacing, name, head)
 
 
+def fuller(
+    shares: Float[Array, "x y z tissues"], youth: Float[Array, ""] | float
+) -> Float[Array, "x y z tissues"]:
+    """Folds narrower: fluid that fills no more than a share `youth` (below 1) of a voxel is tissue.
+
+    The other fluid loses as much in proportion, so that 1 stays 1 and sums are kept; grey and white
+    matter share the place.
+    """
+    fluid = jnp.maximum(shares[..., CSF] - youth, 0) / (1 - youth)
+    solid = shares[..., GM] + shares[..., WM]
+    fluid = jnp.where(solid > 1e-3, fluid, shares[..., CSF])
+    gain = 1 + (shares[..., CSF] - fluid) / jnp.maximum(solid, 1e-3)
+    rest = shares.at[..., GM].multiply(gain).at[..., WM].multiply(gain)
+    return rest.at[..., CSF].set(fluid)
+
+
 def _parent(
     shares: np.ndarray, brain: np.ndarray, spacing: Sequence[float], name: str, head: bool
 ) -> Anatomy:
@@ -152,6 +170,7 @@ def _parent(
             ndimage.zoom(both, (*spacing, 1), order=1, grid_mode=True, mode="nearest")
         )
         shares, brain = both[..., :-1], both[..., -1] > 0.5
+    shares = np.asarray(fuller(jnp.asarray(shares, jnp.float32), CLOSED))
     if not head:
         shares = shares * ndimage.binary_dilation(brain, iterations=4)[..., None]
     return _centred(shares, brain, name, VIEW if head else EXTENT)

@@ -9,16 +9,23 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from medjax.ops.filters import gaussian_blur
+from medjax.ops import filters
 from medjax.sim import kspace, receiver
 from medjax.sim.draws import drawer
 from medjax.sim.fields import smooth_noise
 from medjax.sim.signal import SpinEcho, protocols, signal_table, vary_protocols
-from medjax.sim.tissue import HEAD, TISSUES, stack, tissues, vary
+from medjax.sim.tissue import HEAD, TISSUES, Number, stack, tissues, vary
 
+PLANES = ("sagittal", "coronal", "axial")  # of slices, by the axis that they are thick along
 FAULTS = ("none", "motion", "ghosting", "spikes", "gibbs")
 GRAIN = 3.0  # mm
 BLUR = (0.2, 0.6)  # mm
+PARENT = 1.0  # mm: the voxels of the parents, of which those of a coarser grid are means
+SPIN_ECHO = 0.75  # of the T1-weighted scans; the others are gradient echoes
+# How many scans are thick slices: in BraTS all but those after gadolinium, which mostly are 3-D
+# (Menze et al., 2015).
+SLICED = {"T1": 0.8, "T1ce": 0.15}
+OTHERS_SLICED = 0.95
 
 
 class Look(NamedTuple):
@@ -47,7 +54,7 @@ def draw_physics(
 ) -> tuple[Look, dict[str, Any]]:
     """An examination at one of the `fields` (1.5, 3.0), and its tissue table and protocols.
 
-    Tissues and settings vary; half of the T1-weighted scans are spin echoes. With probability
+    Tissues and settings vary; `SPIN_ECHO` of the T1-weighted scans are spin echoes. With probability
     `faults` a scan shows one of the faults of k-space.
     """
     own_key, tissue_key, protocol_key, look_key = jax.random.split(key, 4)
@@ -58,15 +65,14 @@ def draw_physics(
         return jax.tree.map(lambda *v: jnp.stack([jnp.asarray(x) for x in v])[choice], *options)
 
     tissue = vary(tissue_key, at([stack(tissues(field)) for field in fields]), normal=0.06)
-    # The published T1 of an enhancing rim is a mean: its brightest parts go down to a little over half of it.
-    rim = draw(0.6, 1.1)
+    rim = draw(0.7, 1.2)  # the published T1 of an enhancing rim is a mean
     place = TISSUES.index("enhancing")
     tissue = tissue._replace(t1_gd=jnp.asarray(tissue.t1_gd).at[place].multiply(rim))
     chosen = {name: at([protocols(field)[name] for field in fields]) for name in contrasts}
     chosen = vary_protocols(protocol_key, chosen)
     signals = signal_table(tissue, chosen)
-    spin_echo = {name: SpinEcho(600.0, 14.0) for name in contrasts if name in ("T1", "T1ce")}
-    echo = draw(0, 1) < 0.5
+    spin_echo = {name: SpinEcho(600.0, 12.0) for name in contrasts if name in ("T1", "T1ce")}
+    echo = draw(0, 1) < SPIN_ECHO
     other = vary_protocols(protocol_key, spin_echo)
     if other:
         both = signal_table(tissue, {**chosen, **other})
@@ -79,7 +85,7 @@ def draw_physics(
         "spin_echo_protocols": {name: protocol._asdict() for name, protocol in other.items()},
     }
     brightest = signals[:3].max(axis=0)
-    sliced = jnp.array([0.3 if name.startswith("T1") else 0.8 for name in contrasts])
+    sliced = jnp.array([SLICED.get(name, OTHERS_SLICED) for name in contrasts])
     return _receiver(look_key, signals / brightest[None], 0.03, faults, sliced), drawn
 
 
@@ -108,6 +114,7 @@ def _receiver(
     def uniform(low: float, high: float) -> Array:
         return draw(low, high, (count,))
 
+    slices = uniform(0, 3).astype(jnp.int32)
     lesion = jnp.where(jnp.arange(len(TISSUES)) < len(HEAD), 1.0, 2.5)[:, None]
     thick = uniform(0, 1) < sliced
     faulty = uniform(0, 1) < faults
@@ -118,11 +125,18 @@ def _receiver(
         noise=uniform(0.005, 0.03),
         blur=uniform(*BLUR),
         thickness=jnp.where(thick, uniform(2.0, 6.0), 0.0),
-        slices=uniform(0, 3).astype(jnp.int32),
+        slices=slices,
         fault=faulty * (1 + jnp.floor(uniform(0, len(FAULTS) - 1))).astype(jnp.int32),
         degrees=uniform(0.5, 3.0),
         scale=jnp.exp(uniform(6.0, 7.4)),
     )
+
+
+def in_plane(look: Look, plane: str) -> Look:
+    """The examination with its thick slices in one of `PLANES`, or as they were drawn ("any")."""
+    if plane == "any":
+        return look
+    return look._replace(slices=jnp.full_like(look.slices, PLANES.index(plane)))
 
 
 def scan(
@@ -131,8 +145,8 @@ def scan(
     """The magnitude images of a body, in the units of `look.scale`.
 
     Signals are mixed by the shares of the tissues, with grain; then come the coil's gain, a fault of
-    k-space where one was drawn, Rician noise, thick slices, and the blur of a registration. T1 scans
-    are thick less often than others, as they are mostly acquired in 3-D.
+    k-space where one was drawn, Rician noise, thick slices, and the blur of a registration and of voxels
+    coarser than the parent's, which are read at points.
     """
     keys = jax.random.split(key, (4, look.signals.shape[1]))
 
@@ -148,12 +162,17 @@ def scan(
         averaged = jnp.sqrt(jnp.maximum(its.thickness / spacing, 1))
         image = receiver.rician(noise, image, its.noise * averaged)
         image = lax.switch(its.slices, _slicers(spacing), image, its.thickness)
-        sigma, radius = jnp.full((3, 1), its.blur / spacing), math.ceil(3 * BLUR[1] / spacing)
-        return gaussian_blur(image[..., None], sigma, radius=radius)[..., 0] * its.scale
+        passes = math.ceil(2 * _variance(BLUR[1], spacing))
+        return filters.spread(image, _variance(its.blur, spacing), passes=passes) * its.scale
 
     # One after the other, as there is much to compile.
     each = look._replace(signals=look.signals.T, texture=look.texture.T)
     return jnp.moveaxis(lax.map(contrast, (tuple(keys), each)), 0, -1)
+
+
+def _variance(blur: Number, spacing: float) -> Number:
+    """In voxels^2, of what a voxel is a mean of: the blur (mm), and more than the parent's voxels."""
+    return (blur**2 + max(spacing**2 - PARENT**2, 0) / 12) / spacing**2
 
 
 def _grain(key: Array, shape: Sequence[int], spacing: float) -> Float[Array, "x y z"]:

@@ -37,15 +37,21 @@ class SpoiledGradientEcho(NamedTuple):
 
 
 class InversionRecovery(NamedTuple):
-    """PD |1 - 2 e^(-TI/T1) + e^(-TR/T1)| e^(-TE/T2), magnitude; FLAIR where `ti` nulls CSF."""
+    """PD |1 - (1 + e) e^(-TI/T1) + e e^(-TR/T1)| e^(-TE/T2), magnitude; FLAIR where `ti` nulls CSF.
+
+    `efficiency` e: minus the cosine of the angle by which the pulse turns the magnetisation, 1 where
+    it is perfect.
+    """
 
     tr: Number
     te: Number
     ti: Number
+    efficiency: Number = 1.0
 
     def signal(self, tissue: Tissue) -> Number:
         """Magnitude, in units of the proton density."""
-        recovery = 1 - 2 * jnp.exp(-self.ti / tissue.t1) + jnp.exp(-self.tr / tissue.t1)
+        e = self.efficiency
+        recovery = 1 - (1 + e) * jnp.exp(-self.ti / tissue.t1) + e * jnp.exp(-self.tr / tissue.t1)
         return tissue.pd * jnp.abs(recovery) * jnp.exp(-self.te / tissue.t2)
 
 
@@ -66,7 +72,7 @@ class BalancedSsfp(NamedTuple):
 Protocol = SpinEcho | SpoiledGradientEcho | InversionRecovery | BalancedSsfp
 CONTRASTS = ("T1", "T1ce", "T2", "FLAIR")
 PRESETS = (*CONTRASTS, "PD", "bSSFP")
-INVERSION = 0.1  # share by which inversion times vary
+INVERTED = (0.78, 0.92)  # efficiency of an inversion
 
 
 def null_ti(t1: Number, tr: Number) -> Number:
@@ -97,16 +103,16 @@ def vary_protocols(
 ) -> dict[str, Protocol]:
     """Scanner settings of one subject: every time and angle within this share.
 
-    Inversion times are within `INVERSION`: few scanners null fluid, and flow spoils what does.
+    Inversions are as good as `INVERTED`: what fluid flows in was not inverted, and no scan nulls it.
     """
     leaves, form = jax.tree.flatten(dict(sequences))
     draw = drawer(key, len(leaves) + 1)
     drawn = draw(1 - width, 1 + width, (len(leaves),))
     varied = jax.tree.unflatten(form, [leaf * drawn[i] for i, leaf in enumerate(leaves)])
-    late = draw(1 - INVERSION, 1 + INVERSION)
-    for name, given in sequences.items():
-        if isinstance(given, InversionRecovery):
-            varied[name] = varied[name]._replace(ti=given.ti * late)
+    inverted = draw(*INVERTED)
+    for name, sequence in varied.items():
+        if isinstance(sequence, InversionRecovery):
+            varied[name] = sequence._replace(efficiency=inverted)
     return {name: varied[name] for name in sequences}  # a tree sorts its keys
 
 

@@ -9,22 +9,22 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from medjax.ops.sampling import Coordinates, centred_grid, smooth_field
-from medjax.sim.anatomy import Anatomy
+from medjax.sim.anatomy import Anatomy, fuller
 from medjax.sim.fields import smooth_noise
 from medjax.sim.mass import push
 from medjax.sim.plaques import draw_plaques, paint_plaques
-from medjax.sim.scan import draw_physics, draw_random, scan
+from medjax.sim.scan import draw_physics, draw_random, in_plane, scan
 from medjax.sim.shape import draw_deformation, grid_shape, parent_points, read_apart, read_field
 from medjax.sim.signal import CONTRASTS
 from medjax.sim.tissue import HEAD
-from medjax.sim.tumour import CSF, GM, STEP, WM, draw_tumour, grow_in, paint
+from medjax.sim.tumour import CSF, STEP, draw_tumour, grow_in, paint
 from medjax.sim.vessels import vessels
 
 GROWTHS = ("two_species", "one_species", "plaques")  # tumours with necrosis, without; sclerosis
 LARGEST = 1500.0  # ml: the heads of a larger brain, as templates have, are this large in the mean
 VESSEL = HEAD.index("vessel")
 YOUNGEST = 0.7  # share of fluid in a voxel that counts as tissue
-STRIP = 1.0  # mm: how much more or less than the brain a skull-stripped image keeps
+STRIP = (-0.5, 2.0)  # mm below the surface of the brain: where a skull-stripped image begins
 
 
 class Body(NamedTuple):
@@ -92,22 +92,6 @@ def make_body(
     return Body(painted, label, depth, drawn | {"tumour": facts})
 
 
-def fuller(
-    shares: Float[Array, "x y z tissues"], youth: Float[Array, ""] | float
-) -> Float[Array, "x y z tissues"]:
-    """Folds narrower: fluid that fills no more than a share `youth` (below 1) of a voxel is tissue.
-
-    The other fluid loses as much in proportion, so that 1 stays 1 and sums are kept; grey and white
-    matter share the place. Label maps are mostly of old brains, whose folds are wide.
-    """
-    fluid = jnp.maximum(shares[..., CSF] - youth, 0) / (1 - youth)
-    solid = shares[..., GM] + shares[..., WM]
-    fluid = jnp.where(solid > 1e-3, fluid, shares[..., CSF])
-    gain = 1 + (shares[..., CSF] - fluid) / jnp.maximum(solid, 1e-3)
-    rest = shares.at[..., GM].multiply(gain).at[..., WM].multiply(gain)
-    return rest.at[..., CSF].set(fluid)
-
-
 def _read(maps: Any, points: Coordinates) -> Float[Array, "p q r c"]:
     """The parent's maps at points in mm from its centre."""
     return read_field(jnp.asarray(maps), points, 1.0)
@@ -138,6 +122,7 @@ def make_subject(
     contrasts: Sequence[str] = CONTRASTS,
     fields: Sequence[float] = (1.5, 3.0),
     faults: float = 0.1,
+    plane: str = "any",
     growth: str = "two_species",
     randomised: bool = False,
     head: bool = False,
@@ -145,9 +130,9 @@ def make_subject(
     """One patient: a function of the key and the parent, the same bits for the same arguments.
 
     `shape` voxels of `spacing` mm around the centre of the brain; `contrasts` of `signal.PRESETS`;
-    `fields` the strengths to draw from; `faults` the chance of an artefact in each image; `growth` of
-    `GROWTHS`; `randomised` contrasts as in SynthSeg, not of physics; `head` keeps what
-    lies around the brain.
+    `fields` the strengths to draw from; `faults` the chance of an artefact in each image; `plane` that
+    of thick slices, of `scan.PLANES` or any; `growth` of `GROWTHS`; `randomised` contrasts as in
+    SynthSeg, not of physics; `head` keeps what lies around the brain.
     """
     body_key, look_key, scan_key, strip_key = jax.random.split(key, 4)
     body = make_body(body_key, parent, shape=shape, spacing=spacing, growth=growth)
@@ -155,12 +140,13 @@ def make_subject(
         look, drawn = draw_random(look_key, contrasts, faults=faults)
     else:
         look, drawn = draw_physics(look_key, contrasts, fields=fields, faults=faults)
+    look = in_plane(look, plane)
     image = scan(scan_key, body.shares, look, spacing=spacing)
     drawn = {**body.drawn, "scan": look._asdict() | drawn}
     if head:
         return Subject(jnp.rint(image), body.label, drawn)
     mean_key, rough_key = jax.random.split(strip_key)
-    strip = jax.random.uniform(mean_key, minval=-STRIP, maxval=STRIP)
+    strip = jax.random.uniform(mean_key, minval=STRIP[0], maxval=STRIP[1])
     rough = smooth_noise(rough_key, shape, spacing, 15.0)[0]
     kept = (body.depth > strip + 0.5 * rough) & (body.shares.sum(axis=-1) > 0.3)
     image = jnp.where(kept[..., None], jnp.maximum(jnp.rint(image), 1), 0)

@@ -23,9 +23,9 @@ def vessels(
     first, second = smooth_noise(curve_key, depth.shape, spacing, BEND, 2)
     amounts = jax.random.uniform(amount_key, (2,))
     outer = jnp.maximum(fluid, jax.nn.sigmoid((4.0 - depth) / 1.5))
-    radius = (0.3 + 0.7 * outer) * (0.04 + 0.08 * amounts[0]) + 0.3 * spacing / BEND
-    curves = jnp.exp(-(first**2 + second**2) / (2 * radius**2)) * (0.3 + 0.7 * outer)
+    radius = (0.3 + 0.5 * outer) * (0.04 + 0.08 * amounts[0]) + 0.3 * spacing / BEND
+    curves = jnp.exp(-(first**2 + second**2) / (2 * radius**2)) * (0.3 + 0.5 * outer)
     patch = smooth_noise(patch_key, depth.shape, spacing, BEND)[0]
     sheet = jnp.exp(-(((depth - SHEET / 2) / (SHEET / 2)) ** 2))
-    sheet = sheet * jax.nn.sigmoid((patch - 2.3 + amounts[1]) / 0.15)
+    sheet = sheet * jax.nn.sigmoid((patch - 2.6 + amounts[1]) / 0.15)
     return jnp.clip(jnp.maximum(curves, sheet), 0, 1)

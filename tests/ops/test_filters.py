@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import ndimage, special
 
 from medjax.ops import filters
 
@@ -37,6 +37,38 @@ def reduced(line, zoom):
     small = line[..., np.floor((np.arange(m) + 0.5) * n / m).astype(int)]
     position = np.clip((np.arange(n) + 0.5) * m / n - 0.5, 0, m - 1)
     return np.apply_along_axis(lambda row: np.interp(position, np.arange(m), row), -1, small)
+
+
+@pytest.mark.parametrize(("variance", "passes"), [(0.02, 1), (0.5, 1), (0.3, 2), (1.44, 3)])
+def test_spread_has_the_variance_along_each_axis(variance, passes):
+    point = np.zeros((11, 13, 15), np.float32)
+    point[5, 6, 7] = 1
+    found = np.asarray(
+        jax.jit(filters.spread, static_argnames="passes")(point, variance, passes=passes)
+    )
+    assert found.min() >= 0
+    assert found.sum() == pytest.approx(1, rel=1e-5)
+    for axis, middle in enumerate((5, 6, 7)):
+        profile = found.sum(axis=tuple(a for a in range(3) if a != axis))
+        offset = np.arange(profile.size) - middle
+        assert profile @ offset == pytest.approx(0, abs=1e-6)
+        assert profile @ offset**2 == pytest.approx(variance, rel=1e-5)
+
+
+def test_spread_limits():
+    """Without variance nothing changes, constants are kept, many passes come near to a Gaussian."""
+    image = volume()[..., 0]
+    np.testing.assert_array_equal(filters.spread(jnp.asarray(image), 0.0, passes=1), image)
+    flat = filters.spread(jnp.full((4, 1, 5), 3.0), 0.4, passes=1)
+    np.testing.assert_allclose(flat, 3, rtol=1e-6)
+    most = filters.spread(jnp.asarray(image), 9.0, passes=2)
+    np.testing.assert_array_equal(most, filters.spread(jnp.asarray(image), 1.0, passes=2))
+    point = np.zeros((25, 25, 25), np.float32)
+    point[12, 12, 12] = 1
+    many = filters.spread(jnp.asarray(point), 2.25, passes=60)
+    taps = special.ive(np.arange(-12, 13), 2.25)
+    gaussian = taps[:, None, None] * taps[:, None] * taps  # the discrete one
+    np.testing.assert_allclose(many, gaussian, atol=0.03 * gaussian.max())
 
 
 @pytest.mark.parametrize("zoom", [(0.5, 1.0, 1.0), (1.0, 0.63, 0.8), (0.7, 0.55, 0.05)])

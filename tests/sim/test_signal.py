@@ -4,6 +4,7 @@ import pytest
 
 from medjax.sim.signal import (
     CONTRASTS,
+    INVERTED,
     PRESETS,
     BalancedSsfp,
     InversionRecovery,
@@ -14,7 +15,7 @@ from medjax.sim.signal import (
     signal_table,
     vary_protocols,
 )
-from medjax.sim.tissue import LESION, TISSUES, Tissue, stack, tissues
+from medjax.sim.tissue import LESION, TISSUES, UPTAKE, Tissue, stack, tissues
 
 WATER = Tissue(t1=1000.0, t2=100.0, t2star=50.0, pd=0.8, t1_gd=400.0)
 FIELDS = (1.5, 3.0)
@@ -54,6 +55,28 @@ def test_inversion_recovery_limits():
     ti = null_ti(WATER.t1, 9000.0)
     assert InversionRecovery(9000.0, 0.0, ti).signal(WATER) == pytest.approx(0, abs=1e-6)
     assert null_ti(1000.0, 1e6) == pytest.approx(1000 * np.log(2))
+    saturated = InversionRecovery(1e6, 0.0, 1000.0, efficiency=0.0)
+    assert saturated.signal(WATER) == pytest.approx(SpinEcho(1000.0, 0.0).signal(WATER))
+
+
+@pytest.mark.parametrize("angle", [180.0, 150.0, 120.0])
+def test_an_inversion_of_any_angle_is_that_of_blochs_equations(angle):
+    """Turned, recovering for TI, read out, recovering again, until nothing changes."""
+    tr, ti, z = 2000.0, 500.0, 1.0
+    for _ in range(50):
+        z = 1 + np.exp(-ti / WATER.t1) * (np.cos(np.deg2rad(angle)) * z - 1)
+        read, z = z, 1 - np.exp(-(tr - ti) / WATER.t1)  # the read-out takes all of it
+    sequence = InversionRecovery(tr, 0.0, ti, efficiency=-np.cos(np.deg2rad(angle)))
+    assert sequence.signal(WATER) == pytest.approx(0.8 * abs(read), rel=1e-5)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_fluid_is_darkest_where_inversions_are_poor_too(field):
+    perfect = protocols(field)["FLAIR"]
+    table = tissues(field)
+    for efficiency in INVERTED:
+        poor = perfect._replace(efficiency=efficiency)
+        assert 0 < poor.signal(table["csf"]) < 0.9 * poor.signal(table["wm"])
 
 
 @pytest.mark.parametrize("angle", [10.0, 45.0, 90.0, 180.0])
@@ -115,25 +138,35 @@ def test_contrasts_rank_the_tissues(field):
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_gadolinium_brightens_vessels_and_the_enhancing_tumour_alone(field):
+def test_gadolinium_brightens_vessels_and_the_enhancing_tumour_most(field):
     before, after = (table(field)[name] for name in ("T1", "T1ce"))
-    assert [name for name in TISSUES if before[name] != after[name]] == ["vessel", "enhancing"]
-    assert all(after[name] > 1.2 * before[name] for name in ("vessel", "enhancing"))
+    gain = {name: after[name] / before[name] for name in TISSUES if before[name]}
+    assert min(gain.values()) >= 1
+    assert {name for name in gain if gain[name] > 1.2} == {"vessel", "enhancing"}
+    assert {name for name in gain if 1 < gain[name] < 1.1} == set(UPTAKE)
+    assert after["wm"] - after["gm"] < before["wm"] - before["gm"]  # grey matter has more blood
 
 
 def test_settings_vary_within_their_share_and_keep_their_names():
     sequences = {name: protocols(1.5)[name] for name in ("T2", "bSSFP", "FLAIR", "T1", "PD")}
-    changes = []
+    changes, efficiency = [], []
     for seed in range(40):
         drawn = vary_protocols(jax.random.key(seed), sequences, 0.1)
         assert list(drawn) == list(sequences)  # the order of the columns of `signal_table`
         for name, sequence in sequences.items():
             assert type(drawn[name]) is type(sequence)
+        efficiency.append(drawn["FLAIR"].efficiency)
+        drawn["FLAIR"] = drawn["FLAIR"]._replace(efficiency=1.0)
         changes.append(
             [v / s for name in sequences for v, s in zip(drawn[name], sequences[name], strict=True)]
         )
     changes = np.array(changes)
     assert (np.abs(changes - 1) <= 0.1 + 1e-6).all()
+    changes = changes[:, changes.std(axis=0) > 0]
+    assert changes.shape[1] == sum(map(len, sequences.values())) - 1
     assert (changes.std(axis=0) > 0.03).all()
+    assert INVERTED[0] <= min(efficiency) < max(efficiency) < INVERTED[1]
+    assert np.ptp(efficiency) > 0.8 * np.ptp(INVERTED)
+    changes = np.concatenate([changes, np.array(efficiency)[:, None]], axis=1)
     off_diagonal = np.corrcoef(changes.T) - np.eye(changes.shape[1])
     assert np.abs(off_diagonal).max() < 0.7  # each for itself
