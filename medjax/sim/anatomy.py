@@ -17,7 +17,7 @@ EXTENT = (160.0, 192.0, 160.0)  # mm along x, y, z: any brain, and some room
 VIEW = (208.0, 256.0, 224.0)  # mm: any head down to the chin
 SHARPNESS = 0.6  # mm: sigma of the blur that gives label maps partial volumes
 CSF, GM, WM = (HEAD.index(name) for name in ("csf", "gm", "wm"))
-CLOSED = 0.4  # `fuller`: most label maps are of older brains than the template, with wider folds
+CLOSED = 0.4  # `fuller`, but for the template: maps of one brain show more fluid than real patients
 Shares = Mapping[str, float]
 
 # FreeSurfer's ids, and those that SynthSeg's label maps add outside the brain (named by where they

@@ -21,9 +21,9 @@ FAULTS = ("none", "motion", "ghosting", "spikes", "gibbs")
 GRAIN = 3.0  # mm
 BLUR = (0.2, 0.6)  # mm
 PARENT = 1.0  # mm: the voxels of the parents, of which those of a coarser grid are means
-SPIN_ECHO = 0.75  # of the T1-weighted scans; the others are gradient echoes
-# How many scans are thick slices: in BraTS all but those after gadolinium, which mostly are 3-D
-# (Menze et al., 2015).
+SPIN_ECHO = 0.75  # of the T1-weighted scans; the others are gradient echoes (a design prior)
+# How many scans are thick slices, a design prior: of six patients of BraTS 2015 every FLAIR has much less
+# detail along one axis, and no T1 after gadolinium has.
 SLICED = {"T1": 0.8, "T1ce": 0.15}
 OTHERS_SLICED = 0.95
 
@@ -32,9 +32,9 @@ class Look(NamedTuple):
     """What is drawn for one examination: per contrast (c), per tissue (t) and contrast.
 
     `signals` with the brightest normal tissue at 1 (of each contrast); `texture` the relative
-    standard deviation within a tissue; `bias` the logarithm's half span; `noise` relative to 1;
-    `blur` mm, standard deviation of what interpolation takes; `thickness` mm along `slices`, an axis;
-    `fault` indexes `FAULTS`, of strength `degrees`; `scale` brings 1 to the units of a file.
+    standard deviation within a tissue; `bias` the logarithm's half span; `noise` relative to 1, before
+    the blur; `blur` mm, standard deviation of what interpolation takes; `thickness` mm along `slices`,
+    an axis; `fault` indexes `FAULTS`, of strength `degrees`; `scale` brings 1 to the units of a file.
     """
 
     signals: Float[Array, "t c"]
@@ -65,7 +65,7 @@ def draw_physics(
         return jax.tree.map(lambda *v: jnp.stack([jnp.asarray(x) for x in v])[choice], *options)
 
     tissue = vary(tissue_key, at([stack(tissues(field)) for field in fields]), normal=0.06)
-    rim = draw(0.7, 1.2)  # the published T1 of an enhancing rim is a mean
+    rim = draw(0.7, 1.2)  # the published T1 of an enhancing rim is a mean, patients differ
     place = TISSUES.index("enhancing")
     tissue = tissue._replace(t1_gd=jnp.asarray(tissue.t1_gd).at[place].multiply(rim))
     chosen = {name: at([protocols(field)[name] for field in fields]) for name in contrasts}

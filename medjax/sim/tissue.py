@@ -14,7 +14,8 @@ LESION = ("necrosis", "nonenhancing", "enhancing", "oedema", "plaque")
 TISSUES = (*HEAD, *LESION)
 Number = float | Float[Array, "*tissues"]
 # 1/s that a dose of gadolinium adds to 1/T1 where the barrier holds, or nearly. White matter and the
-# oedema of gliomas: Blystad et al. (2020); grey matter has twice the blood of white (Leenders et al., 1990).
+# oedema of gliomas: Blystad et al. (2020); twice that of white matter in grey, which holds more blood,
+# and that of oedema in tumour that does not enhance are design priors.
 UPTAKE = {"gm": 0.064, "wm": 0.032, "nonenhancing": 0.047, "oedema": 0.047}
 
 
