@@ -20,7 +20,7 @@ from medjax.sim.shape import grid_affine, grid_shape
 from medjax.sim.signal import CONTRASTS, PRESETS
 from medjax.sim.subject import GROWTHS, make_subject
 
-VERSION = 8  # of the generator: raise it with every change of what a seed gives
+VERSION = 9  # of the generator: raise it with every change of what a seed gives
 STYLES = ("physics", "random")
 LARGE = 300  # numbers: longer arrays are described in a record, as the seed gives them again
 

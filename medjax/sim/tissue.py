@@ -81,7 +81,7 @@ def tissues(field: float) -> dict[str, Tissue]:
             "necrosis": (2600, 300, 0.95, 2600),
             "nonenhancing": (1650, 165, 0.84, 1650),
             "enhancing": (1650, 150, 0.84, 780),
-            "oedema": (1550, 130, 0.78, 1550),
+            "oedema": (1330, 130, 0.78, 1330),
             "plaque": (1250, 215, 0.72, 1250),
         }
     else:

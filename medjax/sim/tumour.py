@@ -54,6 +54,7 @@ class Tumour(NamedTuple):
     quiet: Scalar  # share of the rim that does not enhance
     solid: Scalar  # share of the rim's voxels that is tumour
     swelling: Scalar  # least share of the tissue that oedema takes
+    liquid: Scalar  # share of dead tissue that is fluid
 
 
 class Grown(NamedTuple):
@@ -69,7 +70,7 @@ class Grown(NamedTuple):
 
 def draw_tumour(key: Array, *, necrotic: bool = True) -> Tumour:
     """A glioblastoma; without `necrotic` nothing starves (one species: Fisher and Kolmogorov)."""
-    uniform = drawer(key, 32)
+    uniform = drawer(key, 33)
     volume = 12 * (250 / 12) ** jnp.interp(uniform(0, 1), *_BETA)
     share = uniform(0.12, 0.55)
     radius = (volume * share * 750 / jnp.pi) ** (1 / 3)  # mm, of a ball
@@ -93,6 +94,7 @@ def draw_tumour(key: Array, *, necrotic: bool = True) -> Tumour:
         quiet=jnp.maximum(uniform(-0.2, 0.35), 0.0),
         solid=uniform(0.6, 0.95),
         swelling=uniform(0.45, 0.95),
+        liquid=jnp.maximum(uniform(-2, 1), 0.0),
     )
 
 
@@ -221,9 +223,10 @@ def paint(
     bright = bright * tumour.solid
     left = 1 - necrotic - quiet - bright
     normal = tissue * left[..., None]
+    normal = normal.at[..., CSF].add(necrotic * tumour.liquid)
     kept = jnp.ones_like(tissue).at[..., GM].set(1 - oedema).at[..., WM].set(1 - oedema)
     zones = {
-        "necrosis": necrotic,
+        "necrosis": necrotic * (1 - tumour.liquid),
         "nonenhancing": quiet,
         "enhancing": bright,
         "oedema": left * oedema * (gm + wm),

@@ -79,6 +79,17 @@ def test_fluid_is_darkest_where_inversions_are_poor_too(field):
         assert 0 < poor.signal(table["csf"]) < 0.9 * poor.signal(table["wm"])
 
 
+def test_oedema_stands_out_in_flair_alike_at_both_strengths():
+    """As in six patients of BraTS 2015, whose median over that of the other tissue is 1.27 to 1.47."""
+    ratios = []
+    for field in FIELDS:
+        flair = protocols(field)["FLAIR"]
+        signal = {name: flair.signal(values) for name, values in tissues(field).items()}
+        ratios.append(float(2 * signal["oedema"] / (signal["gm"] + signal["wm"])))
+    assert all(1.4 < ratio < 1.8 for ratio in ratios)  # before other tissue is mixed in
+    assert ratios[0] == pytest.approx(ratios[1], rel=0.1)
+
+
 @pytest.mark.parametrize("angle", [10.0, 45.0, 90.0, 180.0])
 def test_balanced_ssfp_of_fast_pulses(angle):
     """Its steady state for TR far below T1 and T2 knows their ratio alone."""

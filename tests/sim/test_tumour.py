@@ -38,6 +38,11 @@ def make(tissue):
     return lambda key, tumour: jax.device_get(compiled(key, tumour, tissue, side))
 
 
+def dead(tumour, shares):
+    """What died, with its fluid."""
+    return shares[..., PLACE["necrosis"]] / (1 - tumour.liquid)
+
+
 @pytest.fixture(scope="module")
 def made(make):
     """A tumour, and what comes of it, for each key."""
@@ -56,6 +61,8 @@ def test_draws_are_within_what_is_published():
     for name, low, high in (("edge", 0.12, 0.2), ("rim", 0.25, 0.6), ("core", 0.05, 0.2)):
         values = getattr(many, name)
         assert low <= values.min() < values.max() <= high
+    assert 0.5 < float((many.liquid == 0).mean()) < 0.8
+    assert many.liquid.max() < 1
     assert (many.seeds[:, 0, :3] == 0).all()
     present = many.seeds[..., 3] > 0
     assert present[:, 0].all()
@@ -176,13 +183,13 @@ def test_no_push_folds_the_tissue(make, made):
 
 def test_shares_replace_tissue(made, tissue):
     total = np.asarray(tissue.sum(axis=-1))
-    for _, _, _, shares, label in made:
+    for tumour, _, _, shares, label in made:
         assert shares.min() >= -1e-6
         found = shares.sum(axis=-1)
         np.testing.assert_allclose(found[total > 0.999], 1, atol=1e-5)
         assert (found >= total - 1e-5).all()
         assert found.max() <= 1 + 1e-5
-        lesion = shares[..., len(HEAD) :].sum(axis=-1)
+        lesion = shares[..., len(HEAD) :].sum(axis=-1) + tumour.liquid * dead(tumour, shares)
         untouched = lesion < 1e-6
         np.testing.assert_allclose(
             shares[untouched][:, : len(HEAD)], np.asarray(tissue)[untouched], atol=1e-5
@@ -193,18 +200,19 @@ def test_shares_replace_tissue(made, tissue):
 
 def test_no_tumour_in_fluid_or_outside(made, tissue):
     solid = np.asarray(tissue[..., GM] + tissue[..., WM])
-    for _, _, _, shares, label in made:
+    for tumour, _, _, shares, label in made:
         assert not label[solid <= 0.5].any()
         assert not shares[solid == 0][:, len(HEAD) :].any()
         oedema = shares[..., PLACE["oedema"]]
         assert (oedema <= solid + 1e-5).all()
-        assert (shares[..., CSF] <= np.asarray(tissue[..., CSF]) + 1e-5).all()
+        fluid = np.asarray(tissue[..., CSF]) + tumour.liquid * dead(tumour, shares)
+        assert (shares[..., CSF] <= fluid + 1e-5).all()
 
 
 def test_labels_follow_the_shares(made):
-    for _, _, _, shares, label in made:
-        dead = shares[..., PLACE["necrosis"]] + shares[..., PLACE["nonenhancing"]]
-        zones = (dead, shares[..., PLACE["oedema"]], shares[..., PLACE["enhancing"]])
+    for tumour, _, _, shares, label in made:
+        core = dead(tumour, shares) + shares[..., PLACE["nonenhancing"]]
+        zones = (core, shares[..., PLACE["oedema"]], shares[..., PLACE["enhancing"]])
         for number, zone in enumerate(zones, start=1):
             if (label == number).sum() > 50:
                 assert zone[label == number].mean() > 0.3 > 10 * zone[label != number].mean()
@@ -255,11 +263,12 @@ def test_borders_are_irregular(made):
         ((0, 0, 1), 2, "oedema"),
     ],
 )
-def test_each_density_paints_its_zone(cells, number, zone):
+@pytest.mark.parametrize("liquid", [0.0, 0.7])
+def test_each_density_paints_its_zone(cells, number, zone, liquid):
     """In white matter; where fluid fills more than half, in fluid and outside nothing is labelled."""
     shape = (20, 20, 20)
     tumour = draw_tumour(jax.random.key(3))._replace(
-        roughness=0.0, quiet=0.0, solid=0.8, swelling=1.0
+        roughness=0.0, quiet=0.0, solid=0.8, swelling=1.0, liquid=liquid
     )
     tumour = jax.tree.map(jnp.float32, tumour)
     tissue = jnp.zeros((*shape, len(HEAD))).at[0, ..., WM].set(1).at[1, ..., CSF].set(1)
@@ -274,6 +283,8 @@ def test_each_density_paints_its_zone(cells, number, zone):
     expected[PLACE["wm"]] = 1 if zone is None else 0.2 if zone == "enhancing" else 0
     if zone:
         expected[PLACE[zone]] = 0.8 if zone == "enhancing" else 1
+    if zone == "necrosis":
+        expected[[PLACE["csf"], PLACE["necrosis"]]] = liquid, 1 - liquid
     if cells == (1, 0, 1):  # what of the rim is no tumour is swollen tissue, but for the core
         expected = np.asarray(shares[0, 0, 0])
         assert expected[PLACE["enhancing"]] == pytest.approx(0.8, abs=0.02)
