@@ -191,7 +191,8 @@ def paint(
     """Shares of `TISSUES` and the labels (BraTS 2023: 1 necrosis, 2 oedema, 3 enhancing).
 
     `cells` are the densities living, dead and fluid; `tissue` the shares of `HEAD` without a tumour.
-    The core takes the whole voxel unless it is mostly fluid; oedema takes its part of the tissue.
+    The core takes the whole voxel unless it is mostly fluid; oedema takes its part of the tissue. What died
+    turns to fluid by the share `liquid` of the tumour, and keeps its label.
     No label lies where grey and white matter filled less than half of the voxel.
     """
     coarse, fine, patches, cloud = jax.random.split(key, 4)
@@ -222,8 +223,7 @@ def paint(
     oedema = oedema * (1 - core) * (tumour.swelling + (1 - tumour.swelling) * uneven)
     bright = bright * tumour.solid
     left = 1 - necrotic - quiet - bright
-    normal = tissue * left[..., None]
-    normal = normal.at[..., CSF].add(necrotic * tumour.liquid)
+    normal = (tissue * left[..., None]).at[..., CSF].add(necrotic * tumour.liquid)
     kept = jnp.ones_like(tissue).at[..., GM].set(1 - oedema).at[..., WM].set(1 - oedema)
     zones = {
         "necrosis": necrotic * (1 - tumour.liquid),
