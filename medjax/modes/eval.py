@@ -149,7 +149,7 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
             object_pictures.object_cases(
                 by_id,
                 object_pictures.choose(said),
-                len(plan.channels),
+                plan.channels,
                 spacing=spacing,
                 convention=known.convention,
             )

@@ -86,14 +86,14 @@ def _single(objects: Objects, number: int) -> Objects:
 def object_cases(
     cases: Mapping[str, Case],
     shown: Sequence[Shown],
-    channels: int,
+    channels: Sequence[str],
     *,
     spacing: Sequence[float] = (),
     convention: Convention,
 ) -> Iterator[ReportCase]:
     """What the report shows of them: boxes of what is there, and of what was found in that place."""
     for one in shown:
-        scan = load(cases[one.case], convention, channels, spacing=spacing)
+        scan = load(cases[one.case], convention, len(channels), spacing=spacing)
         shape = scan.image.shape[:3]
         there = painted(one.there, shape, scan.spacing)
         found = (
@@ -102,15 +102,17 @@ def object_cases(
         focus = np.zeros(shape, bool)
         centre = np.rint(one.centre / scan.spacing).astype(int)
         focus[tuple(np.clip(centre, 0, np.array(shape) - 1))] = True
+        channel = clearest_channel(scan.image, there if there.any() else found)
         yield ReportCase(
             id=one.case,
             role=one.role,
-            image=scan.image[..., clearest_channel(scan.image, there if there.any() else found)],
+            image=scan.image[..., channel],
             reference=there,
             prediction=found,
             spacing=scan.spacing,
             scores=one.scores,
             focus=focus,
+            channel=channels[channel] if len(channels) > 1 else "",
         )
 
 

@@ -68,15 +68,17 @@ def showcase(
         scan = load(case, theirs, len(plan.channels), spacing=spacing)
         saved, _ = read(folder / f"{name}{suffix(case, scan)}").canonical()
         assert scan.label is not None  # it was scored
+        channel = clearest_channel(scan.image, scan.label)
         yield ReportCase(
             id=name,
             role=role,
-            image=scan.image[..., clearest_channel(scan.image, scan.label)],
+            image=scan.image[..., channel],
             reference=renamed(scan.label, theirs, plan.labels),
             prediction=plan.labels.encode(saved.array),
             spacing=scan.spacing,
             scores={f"{r['class']} dice": r["dice"] for r in rows if r["case"] == name},
             attention=attention_map(look, predictor, scan, name),
+            channel=plan.channels[channel] if len(plan.channels) > 1 else "",
         )
 
 

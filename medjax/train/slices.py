@@ -15,11 +15,11 @@ from medjax.train.svg import COLOURS, attention_svg, detail_svg, slice_svg
 class ReportCase:
     """One case to look at: `role` is "best", "median" or "worst"; arrays are canonical (RAS+).
 
-    `image` is one channel on the native grid in any unit, `reference` and `prediction` are class
-    indices (0 is background, indices without a name such as 255 are ignored), `spacing` is in mm,
-    `attention` is in [0, 1]. Slices run through the middle of `focus`; None: of the reference. `picture`
-    says that x runs to the right, y down and that the patient's directions are unknown, as in PNG files;
-    None takes it from the shape (z = 1).
+    `image` is one channel on the native grid in any unit, `channel` its name where there are several,
+    `reference` and `prediction` are class indices (0 is background, indices without a name such as 255
+    are ignored), `spacing` is in mm, `attention` is in [0, 1]. Slices run through the middle of `focus`;
+    None: of the reference. `picture` says that x runs to the right, y down and that the patient's
+    directions are unknown, as in PNG files; None takes it from the shape (z = 1).
     """
 
     id: str
@@ -32,6 +32,7 @@ class ReportCase:
     attention: Float[np.ndarray, "x y z"] | None = None
     focus: Bool[np.ndarray, "x y z"] | None = None
     picture: bool | None = None
+    channel: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,12 @@ def _case(key: str, case: ReportCase, classes: Sequence[str]) -> str:
     shown = planes(case, middle if case.focus is None else case.focus)
     top = "".join(_figure(f"{key}-{plane.name}", plane, case, known, levels) for plane in shown)
     scores = " · ".join(f"{metric(key)} {score(value, key)}" for key, value in case.scores.items())
+    channel = f"Shown: {text(case.channel)}. " if case.channel else ""
     voxels = f"Voxels of {TIMES.join(f'{s:.3g}' for s in case.spacing)} mm. "
     return (
         f'<article class="case"><h3><span class="role {text(case.role)}">{text(case.role)}</span> '
         f'{text(case.id)}</h3><p class="note">{scores}</p><div class="planes">{top}</div>'
-        f'<p class="note">{voxels if shown[0].letters else ""}Grey levels from {levels[0]:.4g} to '
+        f'<p class="note">{channel}{voxels if shown[0].letters else ""}Grey levels from {levels[0]:.4g} to '
         f"{levels[1]:.4g}.</p>{_attention(key, case, shown)}</article>"
     )
 

@@ -79,13 +79,16 @@ def test_the_smallest_and_the_farthest_box_is_one_voxel(centre):
 def test_a_picture_runs_through_what_it_shows(tmp_path):
     """The box of the finding, all objects of the scan, and the place where the slices are cut."""
     image = np.random.default_rng(0).normal(size=(40, 40, 20)).astype(np.float32) + 5
-    path = str(tmp_path / "a.nii.gz")
-    nib.Nifti1Image(image, np.diag([2.0, 2.0, 4.0, 1.0])).to_filename(path)
+    paths = tuple(str(tmp_path / f"a{channel}.nii.gz") for channel in (0, 1))
+    nib.Nifti1Image(image, np.diag([2.0, 2.0, 4.0, 1.0])).to_filename(paths[0])
+    image[8:13, 8:13, 4:7] += 9  # the missed object shows in the second channel alone
+    image[28:33, 28:33, 14:17] += 9
+    nib.Nifti1Image(image, np.diag([2.0, 2.0, 4.0, 1.0])).to_filename(paths[1])
     one = said("a", [(60, 30, 40)], [(20, 20, 20), (60, 60, 60)], [0.9])
     (alarm, missed) = object_cases(
-        {"a": Case("a", "a", (path,), None)},
+        {"a": Case("a", "a", paths, None)},
         choose([one]),
-        1,
+        ("T1", "FLAIR"),
         convention=CONVENTIONS["binary"],
     )
     assert (alarm.role, missed.role) == ("surest false alarm", "missed")
@@ -94,5 +97,6 @@ def test_a_picture_runs_through_what_it_shows(tmp_path):
     assert alarm.prediction.sum() == 5**2 * 3
     assert missed.prediction.sum() == 0
     for shown in (alarm, missed):
+        assert shown.channel == "FLAIR"
         assert shown.reference[10, 10, 5] == shown.reference[30, 30, 15] == 1
         assert shown.reference.sum() == 2 * 5**2 * 3

@@ -362,9 +362,16 @@ def test_proportions_are_those_of_the_patient(render):
     images = [v for t, k, v in found.attributes if t == "image" and k in ("width", "height")]
     assert images[:6] == ["60"] * 6
     assert "Voxels of 1.5 × 1.5 × 10 mm." in found.text
+    assert "Shown:" not in found.text  # one channel needs no name
     given["cases"] = [case(shape=(40, 40, 3), spacing=(1.5, 1.5, 10.0))]
     images = [v for t, k, v in Page(render(**given)).attributes if t == "image" and k == "height"]
     assert images[:3] == ["60", "30", "30"]
+
+
+def test_the_channel_that_is_shown_has_its_name(render):
+    given = content()
+    given["cases"] = [replace(case(), channel="T1 & FLAIR")]
+    assert "Shown: T1 & FLAIR. Voxels of" in Page(render(**given)).text
 
 
 def test_letters_legend_and_attention_are_drawn(render):
