@@ -82,6 +82,15 @@ def test_only_modes_read_the_config_and_nobody_reads_private_parts(path):
     assert not [n for n in names if n.startswith("jax._src")]
 
 
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "train" / "report").glob("*.py")), ids=lambda p: p.name
+)
+def test_pages_know_nothing_of_training(path):
+    """Plain data in, a page out: what trains and judges makes the data."""
+    own = {name for name in imports(path) if name.startswith("medjax.train.")}
+    assert not {name for name in own if not name.startswith("medjax.train.report")}
+
+
 def test_importing_medjax_loads_nothing_heavy():
     import subprocess
     import sys

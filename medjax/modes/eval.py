@@ -20,7 +20,7 @@ from medjax.modes.trained import build_finder, build_predictor, finds, frame, lo
 from medjax.train import findings, heart, object_pictures, results
 from medjax.train.baseline import compare
 from medjax.train.evaluate import Row, choose_largest, judge, read_rows, summary, write_rows
-from medjax.train.report import write_report
+from medjax.train.report.training import write_report
 from medjax.train.showcase import showcase
 from medjax.train.writers import read_rows as read_curves
 

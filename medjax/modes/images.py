@@ -10,8 +10,8 @@ from medjax.modes import trained
 from medjax.modes.experiment import Experiment
 from medjax.train import results
 from medjax.train.evaluate import Row, write_rows
-from medjax.train.report import write_report
-from medjax.train.sheets import Sheet
+from medjax.train.report.sheets import Sheet
+from medjax.train.report.training import write_report
 from medjax.train.writers import read_rows
 
 console = progress.console

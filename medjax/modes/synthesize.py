@@ -21,7 +21,7 @@ from medjax.io.atomic import atomic
 from medjax.modes import experiment, synthetic
 from medjax.modes.defaults import Config
 from medjax.train import appearance, contact, realism, results
-from medjax.train.synthesis_page import write_page
+from medjax.train.report.synthesis import write_page
 
 console = progress.console
 SHOWN = 12  # cases of each set on the contact sheet

@@ -1,13 +1,11 @@
 """A run beside the one that it must beat: the same cases, scored by both."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from medjax.metrics.statistics import paired_difference
-from medjax.train import page
 from medjax.train.evaluate import Row
 
 METRICS = ("dice", "hd95")
@@ -44,33 +42,3 @@ def compare(
                 "n": gain.n,
             }
     return found
-
-
-def baseline_section(compared: Mapping[str, Any]) -> str:
-    """The table of the report; nothing where there was no such run."""
-    if not compared:
-        return ""
-    head = "".join(
-        f'<th scope="col">{page.metric(metric, arrow=True)}, here</th>'
-        '<th scope="col">labelled cases alone</th><th scope="col">difference</th>'
-        for metric in METRICS
-    )
-    body = []
-    for name, metrics in compared.items():
-        cells = ""
-        for metric in METRICS:
-            one = metrics[metric]
-            cells += (
-                f"<td><b>{page.score(one['ours'], metric)}</b></td>"
-                f"<td>{page.score(one['baseline'], metric)}</td>"
-                f"<td>{page.score(one['gain'], metric)}<small>{page.interval(one, metric)}"
-                f"<br>n = {page.text(one['n'])}</small></td>"
-            )
-        body.append(f'<tr><th scope="row">{page.text(name)}</th>{cells}</tr>')
-    return (
-        "<section><h2>Against the labelled cases alone</h2>"
-        f'<div class="scroll"><table class="scores"><thead><tr><th scope="col">Class</th>{head}</tr></thead>'
-        f'<tbody>{"".join(body)}</tbody></table></div><p class="note">The same network, steps and '
-        "batch without the cases that have no labels (folder baseline): means over the cases that both "
-        "scored, and the mean difference with its 95 % bootstrap interval over cases.</p></section>"
-    )

@@ -9,7 +9,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy import ndimage
 
 from medjax.train.appearance import Brain
-from medjax.train.slices import greys
+from medjax.train.report.slices import greys
 
 PANEL = (184, 224)  # mm and pixels, left to right and back to front
 WINDOW = (0.5, 99.5)  # percentiles of the brain in the whole scan

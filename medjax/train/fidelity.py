@@ -23,7 +23,7 @@ from medjax.space.volume import Volume
 from medjax.train.cyclegan import Networks
 from medjax.train.evaluate import Row
 from medjax.train.loop import Validate
-from medjax.train.sheets import Sheet
+from medjax.train.report.sheets import Sheet
 from medjax.train.state import Params, State, weights
 from medjax.train.validate import same_patches
 

@@ -11,8 +11,8 @@ from medjax.data.convention import Convention
 from medjax.data.prepare import load
 from medjax.metrics.detection import Objects, hits
 from medjax.train.findings import Said
+from medjax.train.report.slices import ReportCase
 from medjax.train.showcase import clearest_channel
-from medjax.train.slices import ReportCase
 
 HIT, ALARM = "surest hit", "surest false alarm"
 

@@ -19,7 +19,7 @@ from medjax.infer.sliding import sliding_window
 from medjax.train.evaluate import Row
 from medjax.train.loop import Validate
 from medjax.train.masked import cells, hide
-from medjax.train.sheets import Sheet
+from medjax.train.report.sheets import Sheet
 from medjax.train.state import Params, State, weights
 from medjax.train.validate import same_patches
 

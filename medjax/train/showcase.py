@@ -12,7 +12,7 @@ from medjax.data.prepare import load
 from medjax.infer.predictor import Forward, Predictor, attention_map, suffix
 from medjax.io.files import read
 from medjax.train.evaluate import Row
-from medjax.train.report import ReportCase
+from medjax.train.report.slices import ReportCase
 
 
 def best_median_worst(rows: Sequence[Row]) -> dict[str, str]:

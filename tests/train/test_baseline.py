@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from medjax.train.baseline import baseline_section, compare
+from medjax.train.baseline import compare
+from medjax.train.report.baseline import baseline_section
 
 
 def row(case, dice, hd95=1.0, name="tumour"):

@@ -16,7 +16,7 @@ from medjax.data.prepare import load
 from medjax.infer.predictor import Predictor
 from medjax.train import fidelity, optim, state
 from medjax.train.cyclegan import Networks
-from medjax.train.sheets import sheets_section
+from medjax.train.report.sheets import sheets_section
 
 CONVENTION = Convention(
     "toy",

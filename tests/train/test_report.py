@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from medjax.train import figures, page, slices, svg
-from medjax.train.report import ReportCase, write_report
+from medjax.train.report import figures, page, slices, svg
+from medjax.train.report.slices import ReportCase
+from medjax.train.report.training import write_report
 
 CLASSES = ("background", "anterior", "posterior")
 VOID = {"meta", "link", "br", "input", "hr", "img"}

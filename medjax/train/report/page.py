@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from medjax.train.template import PAGE
+from medjax.train.report.template import PAGE
 
 # key: (label, unit, decimals, which is better)
 METRICS = {

@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 
 from medjax.io.atomic import atomic
-from medjax.train import figures, page
-from medjax.train.baseline import baseline_section
-from medjax.train.curves import curves_section
-from medjax.train.findings_page import findings_section
-from medjax.train.heart_page import heart_section
-from medjax.train.page import as_float, score, text
-from medjax.train.sheets import Sheet, sheets_section
-from medjax.train.slices import ReportCase, object_pictures, pictures
-
-__all__ = ["ReportCase", "write_report"]
+from medjax.train.report import figures, page
+from medjax.train.report.baseline import baseline_section
+from medjax.train.report.curves import curves_section
+from medjax.train.report.findings import findings_section
+from medjax.train.report.heart import heart_section
+from medjax.train.report.page import as_float, score, text
+from medjax.train.report.sheets import Sheet, sheets_section
+from medjax.train.report.slices import ReportCase, object_pictures, pictures
 
 FEW_CASES = 10
 MOST_ROWS = 1500

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from medjax.io.atomic import atomic
-from medjax.train import figures, page
-from medjax.train.page import as_float, score, text
+from medjax.train.report import figures, page
+from medjax.train.report.page import as_float, score, text
 
 FEW = 20  # patients: with fewer an interval is known to be too narrow
 

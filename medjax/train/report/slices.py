@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Num, Shaped, UInt8
 
-from medjax.train.page import TIMES, metric, score, text
-from medjax.train.svg import COLOURS, attention_svg, detail_svg, slice_svg
+from medjax.train.report.page import TIMES, metric, score, text
+from medjax.train.report.svg import COLOURS, attention_svg, detail_svg, slice_svg
 
 
 @dataclass(frozen=True)

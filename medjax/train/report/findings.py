@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from medjax.train import figures, page
+from medjax.train.report import figures, page
 
 
 def findings_section(results: Mapping[str, Any]) -> str:

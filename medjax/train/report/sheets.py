@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from medjax.train.page import metric, score, text
-from medjax.train.slices import ReportCase, greys, planes, window
-from medjax.train.svg import COLOURS, slice_svg
+from medjax.train.report.page import metric, score, text
+from medjax.train.report.slices import ReportCase, greys, planes, window
+from medjax.train.report.svg import COLOURS, slice_svg
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from medjax.train import figures
-from medjax.train.page import as_float
+from medjax.train.report import figures
+from medjax.train.report.page import as_float
 
 UNLABELLED = {  # what the paradigms of modes/semi.py learn from cases without labels: two at most
     "consistency": "squared difference from the teacher",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from medjax.train import page
+from medjax.train.report import page
 
 FIGURES = {
     "lv_ef": "Ejection fraction, left (%)",

@@ -1,0 +1,1 @@
+"""Pages that a run leaves: plain data in, one self-contained HTML file out."""

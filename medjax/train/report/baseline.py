@@ -1,0 +1,37 @@
+"""The section of the report on the run that this one must beat."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from medjax.train.report import page
+
+
+def baseline_section(compared: Mapping[str, Any]) -> str:
+    """The table of the report; nothing where there was no such run."""
+    if not compared:
+        return ""
+    metrics = next(iter(compared.values()))
+    head = "".join(
+        f'<th scope="col">{page.metric(metric, arrow=True)}, here</th>'
+        '<th scope="col">labelled cases alone</th><th scope="col">difference</th>'
+        for metric in metrics
+    )
+    body = []
+    for name, own in compared.items():
+        cells = ""
+        for metric in metrics:
+            one = own[metric]
+            cells += (
+                f"<td><b>{page.score(one['ours'], metric)}</b></td>"
+                f"<td>{page.score(one['baseline'], metric)}</td>"
+                f"<td>{page.score(one['gain'], metric)}<small>{page.interval(one, metric)}"
+                f"<br>n = {page.text(one['n'])}</small></td>"
+            )
+        body.append(f'<tr><th scope="row">{page.text(name)}</th>{cells}</tr>')
+    return (
+        "<section><h2>Against the labelled cases alone</h2>"
+        f'<div class="scroll"><table class="scores"><thead><tr><th scope="col">Class</th>{head}</tr></thead>'
+        f'<tbody>{"".join(body)}</tbody></table></div><p class="note">The same network, steps and '
+        "batch without the cases that have no labels (folder baseline): means over the cases that both "
+        "scored, and the mean difference with its 95 % bootstrap interval over cases.</p></section>"
+    )
