@@ -12,7 +12,7 @@ from medjax.data.prepare import load
 from medjax.metrics.detection import Objects, hits
 from medjax.train.findings import Said
 from medjax.train.report.slices import ReportCase
-from medjax.train.showcase import clearest_channel
+from medjax.train.showcase import shown_channel
 
 HIT, ALARM = "surest hit", "surest false alarm"
 
@@ -102,17 +102,18 @@ def object_cases(
         focus = np.zeros(shape, bool)
         centre = np.rint(one.centre / scan.spacing).astype(int)
         focus[tuple(np.clip(centre, 0, np.array(shape) - 1))] = True
-        channel = clearest_channel(scan.image, there if there.any() else found)
+        marked = there if there.any() else found
+        image, channel = shown_channel(scan.image, marked, channels)
         yield ReportCase(
             id=one.case,
             role=one.role,
-            image=scan.image[..., channel],
+            image=image,
             reference=there,
             prediction=found,
             spacing=scan.spacing,
             scores=one.scores,
             focus=focus,
-            channel=channels[channel] if len(channels) > 1 else "",
+            channel=channel,
         )
 
 

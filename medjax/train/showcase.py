@@ -47,6 +47,16 @@ def clearest_channel(
     return int(np.argmax(np.abs(image[marked].mean(axis=0) - image[rest].mean(axis=0)) / spread))
 
 
+def shown_channel(
+    image: Float32[np.ndarray, "x y z c"],
+    label: UInt8[np.ndarray, "x y z"],
+    channels: Sequence[str],
+) -> tuple[Float32[np.ndarray, "x y z"], str]:
+    """The clearest channel and its name; "" where there is no other."""
+    index = clearest_channel(image, label)
+    return image[..., index], channels[index] if len(channels) > 1 else ""
+
+
 def showcase(
     cases: Mapping[str, Case],
     rows: Sequence[Row],
@@ -68,17 +78,17 @@ def showcase(
         scan = load(case, theirs, len(plan.channels), spacing=spacing)
         saved, _ = read(folder / f"{name}{suffix(case, scan)}").canonical()
         assert scan.label is not None  # it was scored
-        channel = clearest_channel(scan.image, scan.label)
+        image, channel = shown_channel(scan.image, scan.label, plan.channels)
         yield ReportCase(
             id=name,
             role=role,
-            image=scan.image[..., channel],
+            image=image,
             reference=renamed(scan.label, theirs, plan.labels),
             prediction=plan.labels.encode(saved.array),
             spacing=scan.spacing,
             scores={f"{r['class']} dice": r["dice"] for r in rows if r["case"] == name},
             attention=attention_map(look, predictor, scan, name),
-            channel=plan.channels[channel] if len(plan.channels) > 1 else "",
+            channel=channel,
         )
 
 
