@@ -14,13 +14,15 @@ def get_config() -> Config:
     config = defaults("prostate")
     config.phantom.train = 100
     config.plan.patch = (16, 48, 48)
-    config.plan.batch = 4
+    config.plan.batch = 2
     config.plan.width = 8
     config.plan.stages = 4
     config.tasks.learn = ("segmentation", "classification", "detection")
     config.tasks.objects = "lesion"
     config.tasks.rule = "uncertainty"
-    config.train.steps = 400
+    config.augment.flips = False
+    config.augment.strength = 0.5
+    config.train.steps = 1500
     config.train.learning_rate = 3e-3
     config.train.validations = 4
     config.eval.mirror = False
