@@ -10,7 +10,7 @@ import numpy as np
 
 from medjax.io.atomic import atomic
 from medjax.metrics.statistics import Interval
-from medjax.train.claims import Claim, Outcome, Record, judge, read_records
+from medjax.train.claims import Claim, Outcome, Record, finished, judge, read_records
 from medjax.train.claims_curve import curve_svg
 
 INTRODUCTION = """\
@@ -38,14 +38,16 @@ def page(
     records: Mapping[str, Sequence[Record]],
     judged: Mapping[str, Sequence[Outcome]],
     pictures: Mapping[str, str],
+    unfinished: Mapping[str, Sequence[int]],
 ) -> str:
     """CLAIMS.md: the summary, then each claim with its arms and the picture of its curve, where it is.
 
-    The same records give the same text.
+    `unfinished`: seeds of each claim that are left out. The same records give the same text.
     """
     parts = [INTRODUCTION, summary(claims, judged)]
     for name, claim in claims.items():
-        parts += [f"## {name}\n", "".join(f"- {line}\n" for line in _facts(claim, records[name]))]
+        facts = _facts(claim, records[name], unfinished[name])
+        parts += [f"## {name}\n", "".join(f"- {line}\n" for line in facts)]
         shares = (f"of {claim.full}", "gap closed") if claim.full else ()
         head = ("arm", "trains on", "seeds", "patients", "mean", "effect [interval]")
         rows: list[tuple[str, ...]] = [(*head, *shares, "verdict")]
@@ -76,17 +78,18 @@ def write_page(path: Path, claims: Mapping[str, Claim], results: Path) -> None:
 
     Each file whole or not at all.
     """
-    records, judged, pictures = {}, {}, {}
+    records, judged, pictures, unfinished = {}, {}, {}, {}
     for name, claim in claims.items():
         found = read_records(results / (claim.records or name))
-        records[name] = [r for r in found if not claim.records or r.arm in claim.arms]
+        found = [r for r in found if not claim.records or r.arm in claim.arms]
+        records[name], unfinished[name] = finished(found)
         judged[name] = judge(claim, records[name])
         drawn = curve_svg(claim, judged[name])
         if drawn:
             picture = results / f"{name}.svg"
             pictures[name] = Path(os.path.relpath(picture, path.parent)).as_posix()
             _write(picture, drawn)
-    _write(path, page(claims, records, judged, pictures))
+    _write(path, page(claims, records, judged, pictures, unfinished))
 
 
 def _write(path: Path, text: str) -> None:
@@ -94,13 +97,16 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, "utf-8")
 
 
-def _facts(claim: Claim, records: Sequence[Record]) -> Iterator[str]:
+def _facts(claim: Claim, records: Sequence[Record], unfinished: Sequence[int]) -> Iterator[str]:
     yield f"Claim: {claim.claim}"
     yield f"Source: {claim.source}"
     yield f"Rule: {claim.rule}"
     yield f"Command: `{claim.command}`"
+    if unfinished:
+        yield f"Left out until all arms have them: seeds {_listed(unfinished)}"
     if not records:
-        yield "No run yet."
+        if not unfinished:
+            yield "No run yet."
         return
     data, stages = records[0].data, {s["run"]: s["seconds"] for r in records for s in r.stages}
     yield f"Data: {data['name']}, {data['cases']} cases; {records[0].steps} optimiser steps in each arm"

@@ -15,6 +15,7 @@ from medjax.metrics.statistics import Interval, two_level_bootstrap
 from medjax.train.claims import (
     Claim,
     Record,
+    finished,
     judge,
     read_claims,
     read_records,
@@ -44,7 +45,7 @@ CLAIM = Claim(
 def page_of(claim, **records):
     """CLAIMS.md of records by name, all of one claim."""
     judged = {name: judge(claim, own) for name, own in records.items()}
-    return page(dict.fromkeys(records, claim), records, judged, {})
+    return page(dict.fromkeys(records, claim), records, judged, {}, dict.fromkeys(records, ()))
 
 
 def records(arm, values, *, seeds=(), fold=0, first=0, **changes):
@@ -223,6 +224,34 @@ def test_runs_that_cannot_be_compared_are_refused(more, said):
     with pytest.raises(UserError, match=said) as caught:
         judge(CLAIM, records("real", BASE) + more)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("later", "kept", "others"),
+    [
+        ([], [0, 1], []),
+        (records("real", BASE[:1], seeds=[2]), [0, 1], [2]),
+        (records("real", BASE[:1], fold=1), [], [0, 1]),  # of one arm and seed
+        (records("real", BASE[:1], fold=1) + records("more", BASE[:1], fold=1), [0], [1]),
+        (records("most", BASE[:1], seeds=[1]), [1], [0]),  # an arm that came later
+    ],
+)
+def test_a_claim_is_judged_by_the_seeds_that_all_arms_have_finished(later, kept, others):
+    made = records("real", BASE[:2]) + records("more", BASE[:2]) + later
+    found, left_out = finished(made)
+    assert (sorted({r.seed for r in found}), left_out) == (kept, others)
+    assert found == [r for r in made if r.seed in kept]
+
+
+def test_the_page_names_the_seeds_that_it_leaves_out(tmp_path):
+    """A claim that was stopped is no reason to have no page."""
+    (tmp_path / "results" / "more").mkdir(parents=True)
+    for record in records("real", BASE) + records("more", BASE[:2]):
+        (tmp_path / "results" / "more" / record.file).write_text(json.dumps(asdict(record)))
+    write_page(tmp_path / "CLAIMS.md", {"more": CLAIM}, tmp_path / "results")
+    text = (tmp_path / "CLAIMS.md").read_text("utf-8")
+    assert "Left out until all arms have them: seeds 2" in text
+    assert "Seeds: 0, 1; folds: 0" in text
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path):
