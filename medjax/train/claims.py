@@ -140,16 +140,18 @@ def read_record(path: Path) -> Record:
         raise UserError(f"{path}: is no record ({error}); remove it and run again") from error
 
 
-def finished(records: Sequence[Record]) -> tuple[list[Record], list[int]]:
+def finished(claim: Claim, records: Sequence[Record]) -> tuple[list[Record], list[int]]:
     """The records of those seeds that all arms, of those with any, have in all folds; and the other seeds.
 
-    A claim that is still running, or was stopped, is judged by what it can compare.
+    A claim that is still running, or was stopped, is judged by what it can compare. A record of no arm of
+    the claim is kept: `judge` refuses it.
     """
-    arms, folds = {r.arm for r in records}, {r.fold for r in records}
-    had = {(r.seed, r.arm, r.fold) for r in records}
-    seeds = sorted({r.seed for r in records})
+    known = [r for r in records if r.arm in claim.arms]
+    arms, folds = {r.arm for r in known}, {r.fold for r in known}
+    had = {(r.seed, r.arm, r.fold) for r in known}
+    seeds = sorted({r.seed for r in known})
     others = [s for s in seeds if any((s, arm, f) not in had for arm in arms for f in folds)]
-    return [r for r in records if r.seed not in others], others
+    return [r for r in records if r.seed not in others or r.arm not in claim.arms], others
 
 
 def check_steps(steps: Mapping[str, int]) -> None:

@@ -82,7 +82,7 @@ def write_page(path: Path, claims: Mapping[str, Claim], results: Path) -> None:
     for name, claim in claims.items():
         found = read_records(results / (claim.records or name))
         found = [r for r in found if not claim.records or r.arm in claim.arms]
-        records[name], unfinished[name] = finished(found)
+        records[name], unfinished[name] = finished(claim, found)
         judged[name] = judge(claim, records[name])
         drawn = curve_svg(claim, judged[name])
         if drawn:

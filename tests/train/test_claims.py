@@ -238,9 +238,20 @@ def test_runs_that_cannot_be_compared_are_refused(more, said):
 )
 def test_a_claim_is_judged_by_the_seeds_that_all_arms_have_finished(later, kept, others):
     made = records("real", BASE[:2]) + records("more", BASE[:2]) + later
-    found, left_out = finished(made)
+    claim = replace(CLAIM, arms={**CLAIM.arms, "most": "all"})
+    found, left_out = finished(claim, made)
     assert (sorted({r.seed for r in found}), left_out) == (kept, others)
     assert found == [r for r in made if r.seed in kept]
+
+
+def test_a_record_of_no_arm_leaves_no_seed_out_and_is_refused(tmp_path):
+    """As after an arm was renamed: its old records are named, the seeds of the others are not lost."""
+    folder = tmp_path / "results" / "more"
+    folder.mkdir(parents=True)
+    for record in arms(0.08) + records("less", BASE[:1], seeds=[9]):
+        (folder / record.file).write_text(json.dumps(asdict(record)))
+    with pytest.raises(UserError, match=r"less-seed9-fold0\.json: is of no arm"):
+        write_page(tmp_path / "CLAIMS.md", {"more": CLAIM}, tmp_path / "results")
 
 
 def test_the_page_names_the_seeds_that_it_leaves_out(tmp_path):
