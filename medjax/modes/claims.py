@@ -1,7 +1,7 @@
 """`--mode claims`: runs a claim arm by arm and seed by seed, and rewrites CLAIMS.md from the records."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def main(config: Config, workdir: Path) -> None:
     rules = claims.read_claims(Path(chosen.rules))
     if chosen.name not in rules:
         raise UserError(f"claim.name: {chosen.name!r} is not in {chosen.rules}; add it there first")
-    runs = list_runs(config, workdir, _arms(config, rules[chosen.name]))
+    runs = list_runs(config, workdir, _arms(config, claims.arms_together(rules, chosen.name)))
     _check(runs)
     records = Path(chosen.results, chosen.name)
     waiting = [run for run in runs if not _recorded(config, run, records)]
@@ -70,12 +70,12 @@ def main(config: Config, workdir: Path) -> None:
     console.print(f"made {records} and {chosen.page}")
 
 
-def _arms(config: Config, rule: claims.Claim) -> list[str]:
-    """The arms to run in the order of the rule: the baseline comes first, a ConfigDict sorts."""
+def _arms(config: Config, known: Collection[str]) -> list[str]:
+    """The arms to run in the order of the rules: the baseline comes first, a ConfigDict sorts."""
     for arm in config.claim.arms:
-        if arm not in rule.arms:
+        if arm not in known:
             raise UserError(f"claim.arms.{arm}: is no arm in {config.claim.rules}; add it there")
-    return [arm for arm in rule.arms if arm in config.claim.arms]
+    return [arm for arm in known if arm in config.claim.arms]
 
 
 def list_runs(config: Config, workdir: Path, arms: Sequence[str]) -> list[Run]:

@@ -25,8 +25,9 @@ class Claim:
     Each arm that has such scores is compared with the arm `baseline`; the verdict on the arm `decides` is the
     claim's. Where an arm `full` has all that could be had, an arm is also measured as a share of it: it must
     reach `ratio` of its mean and have `closed` so much of the gap between baseline and full. `records` names
-    the claim whose runs this one judges too, by another metric or against another arm. `curve` is drawn: for
-    each line, the arm at each place `along` an axis, whose name this is.
+    the claim with which this one shares its runs: it judges them by another metric, against another arm, or
+    has arms of its own, which run with the others. `curve` is drawn: for each line, the arm at each place
+    `along` an axis, whose name this is.
     """
 
     claim: str
@@ -116,15 +117,22 @@ def read_claims(path: Path) -> dict[str, Claim]:
             raise UserError(f"{path}: {name}: baseline and decides must be two of its arms")
         if claim.full and claim.full not in claim.arms.keys() - {claim.baseline, claim.decides}:
             raise UserError(f"{path}: {name}: full must be another of its arms")
-        if claim.records and (
-            claim.records not in claims
-            or not claim.arms.items() <= claims[claim.records].arms.items()
-        ):
-            raise UserError(f"{path}: {name}: records must name a claim that has all its arms")
+        if claim.records and (claim.records not in claims or claims[claim.records].records):
+            raise UserError(f"{path}: {name}: records must name a claim with runs of its own")
+        if not claim.arms.items() <= arms_together(claims, claim.records or name).items():
+            raise UserError(f"{path}: {name}: an arm is another in a claim on the same runs")
         strange = {arm for line in claim.curve.values() for arm in line.values()} - {*claim.arms}
         if strange:
             raise UserError(f"{path}: {name}: curve: {min(strange)} is none of its arms")
     return claims
+
+
+def arms_together(claims: Mapping[str, Claim], name: str) -> dict[str, str]:
+    """The arms of all claims on the runs of the claim `name`, in their order."""
+    made: dict[str, str] = {}
+    for other, claim in claims.items():
+        made |= claim.arms if name in (other, claim.records) else {}
+    return made
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -141,13 +149,13 @@ def read_record(path: Path) -> Record:
 
 
 def finished(claim: Claim, records: Sequence[Record]) -> tuple[list[Record], list[int]]:
-    """The records of those seeds that all arms, of those with any, have in all folds; and the other seeds.
+    """The records of those seeds that all arms with any, and the baseline, have in all folds; other seeds.
 
     A claim that is still running, or was stopped, is judged by what it can compare. A record of no arm of
     the claim is kept: `judge` refuses it.
     """
     known = [r for r in records if r.arm in claim.arms]
-    arms, folds = {r.arm for r in known}, {r.fold for r in known}
+    arms, folds = {claim.baseline, *(r.arm for r in known)}, {r.fold for r in known}
     had = {(r.seed, r.arm, r.fold) for r in known}
     seeds = sorted({r.seed for r in known})
     others = [s for s in seeds if any((s, arm, f) not in had for arm in arms for f in folds)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from medjax.io.atomic import atomic
 from medjax.metrics.statistics import Interval
-from medjax.train.claims import Claim, Outcome, Record, finished, judge, read_records
+from medjax.train.claims import Claim, Outcome, Record, arms_together, finished, judge, read_records
 from medjax.train.claims_curve import curve_svg
 
 INTRODUCTION = """\
@@ -58,7 +58,8 @@ def page(
         parts.append(_table(rows))
         if name in pictures:
             parts.append(f"![{claim.metric} along {claim.along}]({pictures[name]})\n")
-        parts += _figures(claim, records[name]) if not claim.records else []
+        if not claim.records or claim.arms.keys() - claims[claim.records].arms.keys():
+            parts += _figures(claim, records[name])
     return "\n".join(parts)
 
 
@@ -80,8 +81,9 @@ def write_page(path: Path, claims: Mapping[str, Claim], results: Path) -> None:
     """
     records, judged, pictures, unfinished = {}, {}, {}, {}
     for name, claim in claims.items():
-        found = read_records(results / (claim.records or name))
-        found = [r for r in found if not claim.records or r.arm in claim.arms]
+        runs = claim.records or name
+        others = arms_together(claims, runs).keys() - claim.arms.keys()
+        found = [r for r in read_records(results / runs) if r.arm not in others]
         records[name], unfinished[name] = finished(claim, found)
         judged[name] = judge(claim, records[name])
         drawn = curve_svg(claim, judged[name])

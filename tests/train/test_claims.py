@@ -15,6 +15,7 @@ from medjax.metrics.statistics import Interval, two_level_bootstrap
 from medjax.train.claims import (
     Claim,
     Record,
+    arms_together,
     finished,
     judge,
     read_claims,
@@ -244,6 +245,12 @@ def test_a_claim_is_judged_by_the_seeds_that_all_arms_have_finished(later, kept,
     assert found == [r for r in made if r.seed in kept]
 
 
+def test_nothing_is_judged_before_the_baseline_has_runs():
+    made = records("more", BASE[:2])
+    assert finished(CLAIM, made) == ([], [0, 1])
+    assert judge(CLAIM, [])[1].verdict == "incomplete"
+
+
 def test_a_record_of_no_arm_leaves_no_seed_out_and_is_refused(tmp_path):
     """As after an arm was renamed: its old records are named, the seeds of the others are not lost."""
     folder = tmp_path / "results" / "more"
@@ -356,7 +363,7 @@ def test_the_shipped_rules_say_in_words_what_their_numbers_do():
         ("  target: 0.05", "  other: [0.05"),
         ("baseline: real", "baseline: reel"),
         ("decides: cyclegan", "decides: real"),
-        ("0.5: three_50", "0.5: three_60"),
+        ("0.5: uncertainty_missing_50", "0.5: equal"),
     ],
 )
 def test_faults_of_the_rules_name_the_file(old, new, tmp_path):
@@ -405,17 +412,44 @@ def test_a_claim_may_judge_the_runs_of_another(tmp_path):
         judge(own, none)
 
 
-def test_records_must_be_of_a_claim_that_has_the_arms(tmp_path):
+def test_claims_on_the_same_runs_may_have_arms_of_their_own(tmp_path):
+    """Each page has its own arms; a record of none of them is refused."""
+    own, other = (replace(CLAIM, arms={**CLAIM.arms, new: new}) for new in ("few", "many"))
+    claims = {"more": own, "other": replace(other, records="more")}
+    assert list(arms_together(claims, "more")) == [*CLAIM.arms, "few", "many"]
+    assert arms_together(claims, "another") == {}
+    (tmp_path / "more").mkdir()
+    made = [*arms(0.08), *(replace(r, arm=arm) for r in arms(0.0)[:3] for arm in ("few", "many"))]
+    made = [replace(record, figures={"found": 0.5}) for record in made]
+    for record in made:
+        (tmp_path / "more" / record.file).write_text(json.dumps(asdict(record)))
+    write_page(tmp_path / "CLAIMS.md", claims, tmp_path)
+    text = (tmp_path / "CLAIMS.md").read_text("utf-8")
+    first, second = text.split("## ")[1:]
+    assert "| few |" in first
+    assert "| many |" not in first
+    assert "| many | many | 3 | 8 |" in second
+    assert "| few |" not in second
+    assert "| many | 0.500 |" in second.split("Means over runs")[1]
+    stray = replace(made[0], arm="stray")
+    (tmp_path / "more" / stray.file).write_text(json.dumps(asdict(stray)))
+    with pytest.raises(UserError, match=r"stray-seed0-fold0\.json: is of no arm"):
+        write_page(tmp_path / "CLAIMS.md", claims, tmp_path)
+
+
+def test_records_must_be_of_a_claim_with_runs(tmp_path):
     rules = tmp_path / "claims.yaml"
     fields = {k: v for k, v in asdict(CLAIM).items() if v not in ("", {})}
-    for entry, fits in (
-        ({"records": "more"}, True),
-        ({"records": "none"}, False),
-        ({"records": "more", "arms": {**CLAIM.arms, "new": "another"}}, False),
+    for entry, wrong in (
+        ({"records": "more"}, ""),
+        ({"records": "more", "arms": {**CLAIM.arms, "new": "another"}}, ""),
+        ({"records": "none"}, "other: records must name a claim with runs"),
+        ({"records": "other"}, "other: records must name a claim with runs"),
+        ({"records": "more", "arms": {**CLAIM.arms, "more": "another"}}, "an arm is another in"),
     ):
         rules.write_text(yaml.safe_dump({"more": fields, "other": {**fields, **entry}}))
-        if fits:
+        if not wrong:
             assert read_claims(rules)["other"].records == "more"
             continue
-        with pytest.raises(UserError, match="other: records must name a claim that has all its"):
+        with pytest.raises(UserError, match=wrong):
             read_claims(rules)
