@@ -11,7 +11,7 @@ from medjax.ops.boxes import Boxes
 def heatmap_loss(
     logits: Float[Array, "b d h w"],
     target: Float[Array, "b d h w"],
-    valid: Bool[Array, " b"],
+    valid: Bool[Array, "b d h w"],
     *,
     focus: float = 2.0,
     relief: float = 4.0,
@@ -21,22 +21,20 @@ def heatmap_loss(
         -(1 - p)^focus log p                     where the target is 1
         -(1 - target)^relief p^focus log(1 - p)  elsewhere
 
-    Samples that nobody searched for objects (not `valid`) have no part in it.
+    Voxels that nobody searched for objects (not `valid`) have no part in it.
     """
     p = jax.nn.sigmoid(logits)
     centre = target == 1
     found = -((1 - p) ** focus) * jax.nn.log_sigmoid(logits)
     false = -((1 - target) ** relief) * p**focus * jax.nn.log_sigmoid(-logits)
-    seen = valid[:, None, None, None]
-    loss = jnp.where(centre, found, false) * seen
-    return jnp.sum(loss), jnp.sum(centre & seen, dtype=jnp.float32)
+    loss = jnp.where(centre, found, false) * valid
+    return jnp.sum(loss), jnp.sum(centre & valid, dtype=jnp.float32)
 
 
 def box_loss(
     offset: Float[Array, "d h w 3"],
     log_extent: Float[Array, "d h w 3"],
     boxes: Boxes,
-    valid: Bool[Array, ""],
 ) -> tuple[Pair, Pair]:
     """L1 of offset (voxels) and of log extent, each the mean of three axes, where centres are; of one sample.
 
@@ -45,7 +43,7 @@ def box_loss(
     shape = offset.shape[:3]
     voxel = boxes.voxel((shape[0], shape[1], shape[2]))
     place = (voxel[:, 0], voxel[:, 1], voxel[:, 2])
-    there = (boxes.score > 0) & valid
+    there = boxes.score > 0
     wanted = boxes.centre - voxel, jnp.log(jnp.maximum(boxes.extent, 1e-3))
     pairs = []
     for predicted, right in zip((offset, log_extent), wanted, strict=True):

@@ -69,14 +69,18 @@ def linear(
 
 
 def nearest(
-    array: Shaped[Array, "n d h w"], sample: int | Int[Array, ""], coordinates: Coordinates
+    array: Shaped[Array, "n d h w"],
+    sample: int | Int[Array, ""],
+    coordinates: Coordinates,
+    *,
+    outside: int | Shaped[Array, ""] = 0,
 ) -> Shaped[Array, "p q r"]:
-    """The nearest voxel (halves go up) in volume `sample` of a batch; 0 outside it."""
+    """The nearest voxel (halves go up) in volume `sample` of a batch; `outside` beyond it."""
     index, inside = jnp.int32(sample).reshape(1, 1, 1), jnp.ones((1, 1, 1), bool)
     for coordinate, size in zip(coordinates, array.shape[1:], strict=True):
         ((i, weight),) = _nearest_tap(coordinate, size)
         index, inside = index * size + i, inside & (weight > 0)
-    return jnp.where(inside, array.reshape(-1)[index], jnp.zeros((), array.dtype))
+    return jnp.where(inside, array.reshape(-1)[index], jnp.asarray(outside, array.dtype))
 
 
 def bspline_matrix(size: int, step: float) -> Float[np.ndarray, "n k"]:

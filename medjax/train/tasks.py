@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
 from medjax.losses import classification, detection
@@ -40,23 +39,25 @@ def pairs(outputs: Mapping[str, Any], batch: Batch) -> Pairs:
 def detected(
     outputs: Mapping[str, Float[Array, "b d h w _"]], instances: Integer[Array, "b D H W"]
 ) -> Pairs:
-    """`heatmap_loss`, `offset_loss` and `size_loss` of one class of objects."""
+    """`heatmap_loss`, `offset_loss` and `size_loss` of one class of objects.
+
+    A voxel of the head's grid was searched where all voxels of its block were, or an object's centre is.
+    """
     logits = outputs["heatmap"][..., 0]
     depth, height, width = logits.shape[1:]
     grid = tuple(n // m for n, m in zip(instances.shape[1:], logits.shape[1:], strict=True))
-    searched = ~jnp.all(instances == IGNORE, axis=(1, 2, 3))
+    unknown = instances.reshape(-1, depth, grid[0], height, grid[1], width, grid[2]) == IGNORE
+    searched = ~unknown.any(axis=(2, 4, 6))
 
     def one(sample: tuple[Array, ...]) -> tuple[Array, Any]:
-        numbers, offset, size, valid = sample
+        numbers, offset, size = sample
         boxes = instance_boxes(numbers, OBJECTS).on(grid)
         peaks = heatmap(boxes, (depth, height, width))
-        return peaks, detection.box_loss(offset, size, boxes, valid)
+        return peaks, detection.box_loss(offset, size, boxes)
 
-    peaks, (offset, size) = jax.lax.map(
-        one, (instances, outputs["offset"], outputs["size"], searched)
-    )
+    peaks, (offset, size) = jax.lax.map(one, (instances, outputs["offset"], outputs["size"]))
     return {
-        "heatmap_loss": detection.heatmap_loss(logits, peaks, searched),
+        "heatmap_loss": detection.heatmap_loss(logits, peaks, searched | (peaks == 1)),
         "offset_loss": (offset[0].sum(), offset[1].sum()),
         "size_loss": (size[0].sum(), size[1].sum()),
     }

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from medjax.data.augment import is_planar, margin, spatial
+from medjax.data.convention import IGNORE
 from medjax.errors import UserError
 
 PATCH, SPACING = (16, 18, 20), (1.0, 1.0, 1.0)
@@ -225,6 +226,19 @@ def test_margin_holds_every_draw():
     batch = {"image": jnp.ones((count, *crop, 1)), "index": jnp.arange(count, dtype=jnp.int32)}
     _, result = augmented(move, batch)
     np.testing.assert_allclose(result["image"], 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["label", "instances"])
+def test_what_nobody_labelled_stays_unknown_where_it_is_shrunk_beyond_the_crop(name):
+    """Of a labelled case the outside is background."""
+    batch = make(PATCH, 2)
+    known = batch.pop("label")
+    batch[name] = jnp.asarray(np.where(np.arange(2).reshape(2, 1, 1, 1), known, IGNORE), jnp.uint8)
+    move = spatial(PATCH, SPACING, scale=(0.5, 0.5), **ALWAYS)
+    _, result = augmented(move, batch)
+    assert (result["image"] == 0).mean() > 0.5
+    assert (result[name][0] == IGNORE).all()
+    assert set(np.unique(result[name][1])) == {0, 2}
 
 
 def test_no_motion_needs_no_margin():

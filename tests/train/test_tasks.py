@@ -54,6 +54,25 @@ def test_what_is_not_known_of_a_sample_has_no_part():
         np.testing.assert_allclose(found[name], pair, rtol=1e-6)
 
 
+def test_a_part_of_a_patch_that_nobody_searched_teaches_nothing_but_its_objects():
+    """An unknown half has no part in the heatmap, but for the centres that are known to be in it."""
+    batch, outputs = batch_of(), outputs_of()
+    half, numbers = np.arange(SHAPE[2]) < SHAPE[2] // 2, np.asarray(batch["instances"])
+    batch["instances"] = jnp.asarray(np.where(half & (numbers == 0), IGNORE, numbers), jnp.uint8)
+
+    def loss(heatmap):
+        made = {"det": outputs["det"] | {"heatmap": heatmap}}
+        return tasks.pairs(made, batch)["heatmap_loss"][0]
+
+    slope = np.asarray(jax.grad(loss)(outputs["det"]["heatmap"]))[..., 0]
+    searched = ~half[::2]
+    assert (slope[..., searched] != 0).all()
+    unknown = slope[..., ~searched]
+    count = tasks.pairs(outputs, batch)["heatmap_loss"][1]
+    assert count == 4
+    assert 0 < (unknown != 0).mean() < 0.2
+
+
 def test_a_sample_without_objects_teaches_that_there_are_none():
     batch, outputs = batch_of(n=1), outputs_of(n=1)
     batch["instances"] = jnp.zeros_like(batch["instances"])

@@ -2,7 +2,8 @@
 
 For samples that move the loader reads a crop larger than the patch (`motion.margin`), so that a
 turned patch is full of image. Images are interpolated linearly, labels and instances take the
-nearest voxel; what lies outside the crop is 0 and background, as in the loader's own padding.
+nearest voxel; what lies outside the crop is 0 and background, as in the loader's own padding, or ignored
+where nothing is known of all of the crop.
 """
 
 import math
@@ -25,6 +26,7 @@ from medjax.data.augment.chain import (
     random_words,
     uniform,
 )
+from medjax.data.convention import IGNORE
 from medjax.data.motion import is_planar, rotation_limits
 from medjax.errors import UserError
 from medjax.ops import sampling
@@ -159,7 +161,9 @@ def spatial(
     def resample(array: Array, number: Array, coordinates: sampling.Coordinates) -> Array:
         if jnp.issubdtype(array.dtype, jnp.floating):
             return sampling.linear(array, number, coordinates, planar=planar)
-        return sampling.nearest(array, number, coordinates)
+        unknown = jnp.all(array[number] == IGNORE)
+        outside = jnp.where(unknown, IGNORE, 0)
+        return sampling.nearest(array, number, coordinates, outside=outside)
 
     def apply(parameters: Parameters, batch: Batch) -> Batch:
         rest = {name: value for name, value in batch.items() if name not in ("wide", "moves")}
