@@ -14,8 +14,6 @@ BOXES = Boxes(
     jnp.array([[3.0, 4.0, 2.0], [2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]),
     jnp.array([1.0, 1.0, 0.0]),
 )
-
-
 EVERYWHERE = jnp.ones((1, *SHAPE), bool)
 
 
