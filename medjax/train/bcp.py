@@ -36,31 +36,28 @@ def tidy(target: Float[Array, "b d h w k"], *, exclusive: bool) -> Float[Array, 
 
 
 class Material(NamedTuple):
-    """Patches, their targets, where these are valid (`losses.segmentation`), and where somebody drew them."""
+    """Patches, their targets, and where these are valid (`losses.segmentation`)."""
 
     image: Float[Array, "b d h w c"]
     target: Float[Array, "b d h w k"]
     valid: Bool[Array, "b d h w v"]
-    drawn: Bool[Array, "b d h w 1"]
 
 
-def choose(where: Bool[Array, "..."], one: Material, other: Material) -> Material:
-    """One where it is said so, the other elsewhere; `where` is of voxels, or a single answer."""
-
-    def pick(a: Array, b: Array) -> Array:
-        wide = where[..., None] if where.ndim and a.ndim > where.ndim else where
-        return jnp.where(wide, a, b)
-
-    return Material(*map(pick, one, other))
+def exchange(
+    inside: Bool[Array, "b d h w"], one: Float[Array, "b d h w c"], other: Float[Array, "b d h w c"]
+) -> tuple[Float[Array, "b d h w c"], Float[Array, "b d h w c"]]:
+    """Both with the other's voxels `inside`, from elsewhere their own; twice is neither."""
+    where = inside[..., None]
+    return jnp.where(where, other, one), jnp.where(where, one, other)
 
 
 def copy_paste(segmenter: Segmenter, views: Views, *, pretrain: float, largest: bool) -> Loss:
-    """The loss body: `dice_loss` and `cross_entropy` of voxels with a label, both also `pseudo_` without.
+    """The loss body: `dice_loss` and `cross_entropy` of patches with a label, both also `pseudo_` without.
 
-    A patch is the outside of a box that its partner fills, for two patches at a time and both ways:
-    every voxel of both is seen. At first, for the share `pretrain` of the run, both have labels; then
-    one has none, and its label is what the teacher (`extra["ema"]`) decides, of each class the `largest`
-    part. A turn of `views` is a row with a label and one without.
+    Two patches exchange a box, the network sees both mixtures, and what it says of the box goes back: each
+    patch is judged as a whole, as its Dice would say little of a part. At first, for the share `pretrain` of
+    the run, both have labels; then one has none, and its label is what the teacher (`extra["ema"]`)
+    decides, of each class the `largest` part. A turn of `views` is a row with a label and one without.
     """
 
     def loss(params, extra: dict, batch: Batch, key: Array, progress: Array) -> tuple[Pairs, dict]:
@@ -75,21 +72,20 @@ def copy_paste(segmenter: Segmenter, views: Views, *, pretrain: float, largest: 
         found, seen = moved(views.strong, take(drawn, free), found)
         guess = consistency.decided(found, exclusive=segmenter.exclusive)
         guess = tidy(guess, exclusive=segmenter.exclusive) if largest else guess
-        target, valid = segmenter.known(augmented["label"][rows])
-        somewhere = seen[..., None]
-        one = Material(augmented["image"][rows], target, valid, jnp.ones_like(somewhere))
-        other = Material(augmented["image"][free], guess, somewhere, jnp.zeros_like(somewhere))
+        one = Material(augmented["image"][rows], *segmenter.known(augmented["label"][rows]))
         labelled = Material(*(mixing.partners(array, 2) for array in one))
-        other = choose(progress < pretrain, labelled, other)
+        guessed = Material(augmented["image"][free], guess, seen[..., None])
+        early = progress < pretrain
+        other = Material(*(jnp.where(early, *pair) for pair in zip(labelled, guessed, strict=True)))
 
         inside = boxes(take(augmented, rows), box_key)
-        both = zip(choose(inside, other, one), choose(inside, one, other), strict=True)
-        shown = Material(*map(jnp.concatenate, both))
-        logits = segmenter.predict(params, shown.image, dropout_key)
-        pairs = segmenter.terms(logits, shown.target, shown.valid & shown.drawn)
-        guessed = segmenter.terms(logits, shown.target, shown.valid & ~shown.drawn)
-        score = segmenter.score(logits, shown.target, shown.valid & shown.drawn)
-        pairs |= {f"pseudo_{name}": pair for name, pair in guessed.items()}
-        return {**pairs, "dice": score}, extra
+        shown = jnp.concatenate(exchange(inside, one.image, other.image))
+        logits = jnp.split(segmenter.predict(params, shown, dropout_key), 2)
+        ours, theirs = exchange(inside, *logits)
+        pairs = segmenter.terms(ours, one.target, one.valid)
+        more = segmenter.terms(theirs, other.target, other.valid)
+        pairs = jax.tree.map(lambda a, b: a + early * b, pairs, more)
+        pairs |= {f"pseudo_{name}": (a * ~early, n * ~early) for name, (a, n) in more.items()}
+        return {**pairs, "dice": segmenter.score(ours, one.target, one.valid)}, extra
 
     return loss
