@@ -18,7 +18,7 @@ from medjax.data.prepare import load
 from medjax.errors import UserError
 
 PLACES = 10_000  # foreground voxels remembered per class and case
-VERSION = 3  # of the arrays' meaning: raise it when `prepare` changes what it makes
+VERSION = 4  # of the arrays' meaning: raise it when `prepare` changes what it makes
 
 
 @dataclass(frozen=True, eq=False)

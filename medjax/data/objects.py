@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import cc3d
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Integer, UInt8
 from scipy import ndimage
 
 from medjax.data.cases import Case, Object
@@ -22,8 +22,9 @@ def instances(
     """The number of the object that holds each voxel of the RAS+ grid, from 1 on; 0 outside of all.
 
     Of a case with a list of objects its ellipsoids; else the 26-connected parts of the class or region
-    `name`, voxels that nobody labelled being 255. All of a case with neither, or in which not all of the
-    class or region was drawn, is 255: nobody searched it.
+    `name`, voxels that nobody labelled being 255, and parts that touch these too: they may go on there, as
+    behind a scribble. All of a case with neither, or in which not all of the class or region was drawn, is
+    255: nobody searched it.
     Errors name the case: more than 254 objects.
     """
     if case.objects is not None:
@@ -32,13 +33,23 @@ def instances(
     if not _searched(case, scan, convention, name):
         return np.full(scan.image.shape[:3], IGNORE, np.uint8)
     assert scan.label is not None
+    parts, cut = _parts(case, scan.label, convention, name)
+    return np.where(np.isin(parts, cut) | (scan.label == IGNORE), np.uint8(IGNORE), parts)
+
+
+def _parts(
+    case: Case, label: UInt8[np.ndarray, "x y z"], convention: Convention, name: str
+) -> tuple[UInt8[np.ndarray, "x y z"], Integer[np.ndarray, " n"]]:
+    """The parts of a class or region, numbered from 1 on, and which of them touch unlabelled voxels."""
     parts, count = cc3d.connected_components(
-        members(scan.label, convention, name), connectivity=26, return_N=True
+        members(label, convention, name), connectivity=26, return_N=True
     )
     _check_count(case, count, name)
-    numbers = parts.astype(np.uint8)
-    numbers[scan.label == IGNORE] = IGNORE
-    return numbers
+    parts, unlabelled = parts.astype(np.uint8), label == IGNORE
+    if not unlabelled.any():
+        return parts, np.zeros(0, np.uint8)
+    around = np.asarray(ndimage.binary_dilation(unlabelled, np.ones((3, 3, 3))), bool)
+    return parts, np.setdiff1d(parts[around], [0])
 
 
 def _searched(case: Case, scan: Scan, convention: Convention, name: str) -> bool:
@@ -95,7 +106,7 @@ def paint(objects: Sequence[Object], scan: Scan) -> UInt8[np.ndarray, "x y z"]:
 def boxes(case: Case, scan: Scan, convention: Convention, name: str) -> Objects | None:
     """The objects of a scan in mm along its RAS+ axes from its first voxel; None where nobody searched it.
 
-    Errors as of `instances`.
+    Ignored are the parts of a class that touch voxels which nobody labelled. Errors as of `instances`.
     """
     mm = np.array(scan.spacing)
     if case.objects is not None:
@@ -103,14 +114,24 @@ def boxes(case: Case, scan: Scan, convention: Convention, name: str) -> Objects 
         return objects(_voxels(case.objects, scan) * mm, sizes)
     if not _searched(case, scan, convention, name):
         return None
-    numbers = instances(case, scan, convention, name)
-    ends = [
-        [(side.start, side.stop) for side in box]
-        for box in ndimage.find_objects(np.where(numbers == IGNORE, 0, numbers))
-        if box is not None
-    ]
+    assert scan.label is not None
+    parts, cut = _parts(case, scan.label, convention, name)
+    ends = [[(side.start, side.stop) for side in box] for box in ndimage.find_objects(parts)]
     low, high = np.moveaxis(np.array(ends, float).reshape(-1, 3, 2), -1, 0)
-    return objects((low + high - 1) / 2 * mm, (high - low) * mm)
+    ignored = np.isin(np.arange(1, len(ends) + 1), cut)
+    return objects((low + high - 1) / 2 * mm, (high - low) * mm, ignored=ignored)
+
+
+def looked_at(found: Objects, case: Case, scan: Scan) -> Bool[np.ndarray, " n"]:
+    """Whether the voxel that holds the centre of each of `found` (mm as of `boxes`) is labelled.
+
+    True for each where the objects are listed: that list is of all of the scan.
+    """
+    if case.objects is not None or scan.label is None:
+        return np.ones(len(found.centre), bool)
+    voxels = np.rint(found.centre / np.array(scan.spacing)).astype(int)
+    inside = np.clip(voxels, 0, np.array(scan.label.shape) - 1)
+    return scan.label[tuple(inside.T)] != IGNORE
 
 
 def prepare_instances(

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from medjax.data.cases import Case
 from medjax.data.convention import Convention
-from medjax.data.objects import boxes
+from medjax.data.objects import boxes, looked_at
 from medjax.data.prepare import load
 from medjax.infer.findings import Finder
 from medjax.io.atomic import atomic
@@ -27,7 +27,8 @@ class Said(NamedTuple):
     """What a model says of a case, and what is so, where somebody knows: None where not.
 
     `classes`: probabilities; `target`: the class. `objects` and `there` in mm along the RAS+ axes of the scan
-    from its first voxel on; `world` brings them to mm of the world.
+    from its first voxel on; `world` brings them to mm of the world. `seen`: which of `objects` lie where
+    somebody looked.
     """
 
     case: str
@@ -36,6 +37,7 @@ class Said(NamedTuple):
     world: Float[np.ndarray, "4 4"]
     target: int | None = None
     there: Objects | None = None
+    seen: Bool[np.ndarray, " n"] | None = None
 
 
 def say(
@@ -57,9 +59,12 @@ def say(
     found = finder(scan, case.id)
     name = None if case.target is None else names[case.target]
     target = plan.targets.index(name) if name in plan.targets else None
-    there = None if found.objects is None else boxes(case, scan, theirs, plan.objects)
+    there = seen = None
+    if found.objects is not None:
+        there = boxes(case, scan, theirs, plan.objects)
+        seen = looked_at(found.objects, case, scan)
     world = scan.affine @ np.diag([*(1 / s for s in scan.spacing), 1])
-    return Said(case.id, found.classes, found.objects, world, target, there)
+    return Said(case.id, found.classes, found.objects, world, target, there, seen)
 
 
 def say_all(
@@ -123,9 +128,17 @@ def area(p: Float[np.ndarray, "n k"], target: Int[np.ndarray, " n"]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
+def judged(one: Said) -> tuple[Objects, Objects] | None:
+    """What was found where somebody looked, and what is there; None where nobody knows."""
+    if one.objects is None or one.there is None:
+        return None
+    seen = slice(None) if one.seen is None else one.seen
+    return Objects(*(part[seen] for part in one.objects)), one.there
+
+
 def detection(said: Sequence[Said]) -> dict[str, Any]:
     """FROC with its mean sensitivity (CPM) and interval over scans, and average precision."""
-    known = [(s.objects, s.there) for s in said if s.objects is not None and s.there is not None]
+    known = [pair for pair in map(judged, said) if pair is not None]
     found, there = [pair[0] for pair in known], [pair[1] for pair in known]
     curve = froc(found, there)
     return {
@@ -144,7 +157,7 @@ def content(said: Sequence[Said], names: Sequence[str]) -> Mapping[str, Any]:
     found = {}
     if len(classified(said)[0]):
         found["classification"] = classification(said, names)
-    if any(s.objects is not None and s.there is not None for s in said):
+    if any(judged(s) is not None for s in said):
         found["detection"] = detection(said)
     return found
 

@@ -10,7 +10,7 @@ from medjax.data.cases import Case
 from medjax.data.convention import Convention
 from medjax.data.prepare import load
 from medjax.metrics.detection import Objects, hits
-from medjax.train.findings import Said
+from medjax.train.findings import Said, judged
 from medjax.train.report.slices import ReportCase
 from medjax.train.showcase import shown_channel
 
@@ -50,32 +50,34 @@ def choose(said: Sequence[Said]) -> list[Shown]:
 
 
 def _findings(one: Said) -> Iterator[Shown]:
-    """What was found, but for what lies in an object that is ignored."""
-    if one.objects is None or one.there is None:
+    """What was found, but for what lies in an object that is ignored, or where nobody looked."""
+    known = judged(one)
+    if known is None:
         return
-    inside = hits(one.objects, one.there)
-    for n, score in enumerate(one.objects.score.tolist()):
-        box = _single(one.objects, n)
-        role = HIT if (inside[n] & ~one.there.ignored).any() else ALARM
+    ours, there = known
+    inside = hits(ours, there)
+    for n, score in enumerate(ours.score.tolist()):
+        box = _single(ours, n)
+        role = HIT if (inside[n] & ~there.ignored).any() else ALARM
         if role == HIT or not inside[n].any():
             size = float(box.size.prod())
-            yield Shown(role, one.case, box.centre[0], size, box, one.there, {"score": score})
+            yield Shown(role, one.case, box.centre[0], size, box, there, {"score": score})
 
 
 def _objects(one: Said) -> Iterator[Shown]:
     """What is there, with the surest finding in it."""
-    if one.objects is None or one.there is None:
+    known = judged(one)
+    if known is None:
         return
-    inside = hits(one.objects, one.there)
-    for m in np.flatnonzero(~one.there.ignored):
-        place, size = one.there.centre[m], float(one.there.size[m].prod())
-        own = Shown("missed", one.case, place, size, None, one.there, {})
+    ours, there = known
+    inside = hits(ours, there)
+    for m in np.flatnonzero(~there.ignored):
+        place, size = there.centre[m], float(there.size[m].prod())
+        own = Shown("missed", one.case, place, size, None, there, {})
         if inside[:, m].any():
-            surest = int(np.where(inside[:, m], one.objects.score, -np.inf).argmax())
-            scores = {"score": float(one.objects.score[surest])}
-            own = own._replace(
-                role="least sure hit", found=_single(one.objects, surest), scores=scores
-            )
+            surest = int(np.where(inside[:, m], ours.score, -np.inf).argmax())
+            scores = {"score": float(ours.score[surest])}
+            own = own._replace(role="least sure hit", found=_single(ours, surest), scores=scores)
         yield own
 
 

@@ -7,9 +7,10 @@ import pytest
 
 from medjax.data.cases import Case, Object
 from medjax.data.convention import IGNORE, Convention, Region
-from medjax.data.objects import boxes, instances, paint, prepare_instances
+from medjax.data.objects import boxes, instances, looked_at, paint, prepare_instances
 from medjax.data.prepare import Geometry, Scan, prepare_labels
 from medjax.errors import UserError
+from medjax.metrics.detection import objects
 from medjax.space.volume import Reorientation
 
 WHOLE = Region("whole", ("core", "rim"), "rim")
@@ -59,6 +60,26 @@ def test_what_nobody_searched_is_unknown_and_what_holds_nothing_is_not():
     for case in (CASE, listed()):
         assert (instances(case, empty, CONVENTION, "core") == 0).all()
         assert len(boxes(case, empty, CONVENTION, "core").centre) == 0
+
+
+def test_a_part_that_may_go_on_where_nobody_looked_has_no_box():
+    """A scribble over an object teaches no box of the scribble; what was found there is not judged."""
+    label = np.full((9, 8, 7), IGNORE, np.uint8)
+    label[:4] = 0
+    label[1, 1, 1] = 1  # looked at all around
+    label[3, 5:7, 5] = 1  # touches what nobody labelled
+    label[7, 3, 3] = 1  # lies in it
+    scan = scan_of(label)
+    numbers = instances(CASE, scan, CONVENTION, "core")
+    assert numbers[1, 1, 1] not in (0, IGNORE)
+    assert (numbers[label == 1] == IGNORE).tolist() == [False, True, True, True]
+    assert (numbers[label == 0] == 0).all()
+    found = boxes(CASE, scan, CONVENTION, "core")
+    assert found.ignored.tolist() == [False, True, True]
+    np.testing.assert_allclose(found.centre[:2], [[1, 2, 3], [3, 11, 15]])
+    said = objects(np.array([[3.0, 0, 0], [3.6, 0, 0], [99, 99, 99]]), np.ones((3, 3)))
+    assert looked_at(said, CASE, scan).tolist() == [True, False, False]
+    assert looked_at(said, listed(), scan).all()
 
 
 def test_ellipsoids_are_painted_where_the_world_says():

@@ -57,6 +57,8 @@ def test_nothing_is_shown_twice_nor_without_a_reference():
     unknown = said("a", [(20, 20, 20)], [])._replace(there=None)
     silent = said("a", [], [(20, 20, 20)])._replace(objects=None)
     assert choose([unknown, silent]) == []
+    beyond = said("a", [(20, 20, 20)], [])._replace(seen=np.array([False]))
+    assert choose([beyond]) == []
     ignored = said("a", [(20, 20, 20)], [(20, 20, 20)], ignored=[True])
     assert choose([ignored]) == []
 
