@@ -156,6 +156,7 @@ def test_masked_pre_training_starts_any_segmenter(train, last_state, tmp_path, c
         ({"plan.batch": 3}, "plan.batch: 3 patches; this paradigm needs a multiple of 2"),
         ({"train.paradigm": "bcp", "plan.batch": 6}, "plan.batch: 6 patches"),
         ({"train.paradigm": "bcp", "semi.unlabelled": 2}, "semi.unlabelled"),
+        ({"train.paradigm": "bcp", "model.deep_supervision": True}, "model.deep_supervision"),
         ({"train.paradigm": "ua_mt", "semi.passes": 1}, "semi.passes"),
         (
             {"train.paradigm": "cps", "train.start_from": "x", "semi.baseline": True},
