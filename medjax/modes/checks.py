@@ -25,8 +25,10 @@ def check(config: Config, paradigms: Sequence[str]) -> None:
         raise UserError(f"synth.share: {config.synth.share} is no share; give 0 to 1")
     if config.synth.share and train.paradigm == "cyclegan":
         raise UserError("synth.share: is for segmenters; set cyclegan.simulated for a CycleGAN")
-    if train.paradigm == "masked" and config.model.deep_supervision:
-        raise UserError("model.deep_supervision: is of segmenters; unset it for masked")
+    if train.paradigm in ("masked", "bcp") and config.model.deep_supervision:
+        raise UserError(
+            f"model.deep_supervision: {train.paradigm} learns at the finest level alone; unset it"
+        )
     if config.synth.translate and not config.synth.share:
         raise UserError("synth.translate: changes the patients of synth.share, which is 0; set it")
     _check_tasks(config)

@@ -121,8 +121,6 @@ def check(run: Experiment) -> None:
         raise UserError("semi.unlabelled: at least one patch without a label for each with one")
     if name == "bcp" and own.unlabelled != 1:
         raise UserError("semi.unlabelled: bcp mixes one with one; set it to 1")
-    if name == "bcp" and config.model.deep_supervision:
-        raise UserError("model.deep_supervision: bcp learns from the finest level alone; unset it")
     if own.passes < 2 and name == "ua_mt":
         raise UserError("semi.passes: ua_mt needs two or more to see where the teacher is unsure")
     for key in ("ramp", "confidence", "tearing", "pretrain"):
