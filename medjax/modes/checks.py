@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from medjax.errors import UserError
 from medjax.modes import build
 from medjax.modes.defaults import Config
+from medjax.modes.experiment import SEMI
 from medjax.train.tasks import TERMS
 
 
@@ -32,6 +33,8 @@ def check(config: Config, paradigms: Sequence[str]) -> None:
     if config.synth.translate and not config.synth.share:
         raise UserError("synth.translate: changes the patients of synth.share, which is 0; set it")
     _check_tasks(config)
+    _check_semi(config)
+    _check_masked(config)
     if train.minutes <= 0 and train.steps < 1:
         raise UserError("train.steps: a run needs at least one step, or train.minutes")
     if train.batch_dice and train.accumulate > 1:
@@ -67,3 +70,32 @@ def _check_tasks(config: Config) -> None:
             f"tasks.rule: {tasks.rule} weighs two tasks or more of a whole batch; set it to static, or "
             "give tasks.learn and train.accumulate=1"
         )
+
+
+def _check_semi(config: Config) -> None:
+    """What the paradigms ask that learn from cases without labels too, beside those with."""
+    own, name = config.semi, config.train.paradigm
+    if name not in SEMI:
+        return
+    if not config.train.ema:
+        raise UserError(
+            f"train.ema: the teacher of {name} is the running mean of the weights; set it"
+        )
+    if config.synth.share:
+        raise UserError(f"synth.share: is not for {name}; set it to 0")
+    if own.unlabelled < 1:
+        raise UserError("semi.unlabelled: at least one patch without a label for each with one")
+    if name == "bcp" and own.unlabelled != 1:
+        raise UserError("semi.unlabelled: bcp mixes one with one; set it to 1")
+    if own.passes < 2 and name == "ua_mt":
+        raise UserError("semi.passes: ua_mt needs two or more to see where the teacher is unsure")
+    for key in ("ramp", "confidence", "tearing", "pretrain"):
+        if not 0 <= own[key] <= 1:
+            raise UserError(f"semi.{key}: {own[key]} is no share; give 0 to 1")
+
+
+def _check_masked(config: Config) -> None:
+    """What `masked` hides of a patch."""
+    own = config.masked
+    if config.train.paradigm == "masked" and (own.block < 1 or not 0 < own.share < 1):
+        raise UserError("masked.block: at least 1 voxel, and masked.share above 0 and below 1")

@@ -224,6 +224,15 @@ def parted(config: Config, cases: Sequence[Case]) -> Split:
     )
 
 
+def check_parts(config: Config, parts: Split) -> None:
+    """Whether there is what the paradigm learns from. Errors name the key."""
+    if config.train.paradigm in SEMI and not parts.unlabelled:
+        raise UserError(
+            f"train.paradigm: {config.train.paradigm} learns from cases without labels too, and there are "
+            "none; add some (imagesUn, or cases without a label file), or set data.train_cases"
+        )
+
+
 def prepare_experiment(config: Config, workdir: Path) -> Experiment:
     """Data, split.json and plan.json of a work folder: made at first, read afterwards."""
     dataset = open_data(config)
@@ -235,6 +244,7 @@ def prepare_experiment(config: Config, workdir: Path) -> Experiment:
         )
     check_tasks(config, dataset)
     parts = parted(config, dataset.cases)
+    check_parts(config, parts)
     split_path = workdir / "split.json"
     if split_path.is_file():
         stored = json.loads(split_path.read_text("utf-8"))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from medjax import progress
-from medjax.errors import UserError
 from medjax.modes import build, trained
 from medjax.modes.experiment import Experiment
 from medjax.modes.images import publish
@@ -18,8 +17,6 @@ from medjax.train.reconstruction import audit, validator
 def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -> Paradigm:
     """All training cases alike, with and without labels, from `trained` weights where they are given."""
     config, plan, chosen, own = run.config, run.plan, run.config.train, run.config.masked
-    if own.block < 1 or not 0 < own.share < 1:
-        raise UserError("masked.block: at least 1 voxel, and masked.share above 0 and below 1")
     model = build.model(config, plan)
     augment, motion = build.augmentation(config, plan)
     loss = masked(model, augment, block=own.block, share=own.share)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medjax.errors import UserError
 from medjax.modes import build
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
@@ -35,7 +34,6 @@ METHODS: dict[str, dict[str, float]] = {
 def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -> Paradigm:
     """The method that `train.paradigm` names, from `trained` weights where they are given."""
     config, plan, chosen = run.config, run.plan, run.config.train
-    check(run)
     model = build.model(config, plan)
     segmenter = build.segmenter(config, plan, model)
     strong, motion = build.augmentation(config, plan)
@@ -100,29 +98,3 @@ def groups(run: Experiment, turn: Sequence[bool]) -> Sequence[Sequence[int]]:
     without = tuple(range(labelled, labelled + len(run.split.unlabelled)))
     turns = 2 if run.config.train.paradigm in ("unimatch", "bcp") else 1
     return tuple(with_labels if known else without for known in turn) * turns
-
-
-def check(run: Experiment) -> None:
-    """What these paradigms need. Errors name the key."""
-    config, own = run.config, run.config.semi
-    name = config.train.paradigm
-    if not run.split.unlabelled:
-        raise UserError(
-            f"train.paradigm: {name} learns from cases without labels too, and there are none; add some "
-            "(imagesUn, or cases without a label file), or set data.train_cases"
-        )
-    if not config.train.ema:
-        raise UserError(
-            f"train.ema: the teacher of {name} is the running mean of the weights; set it"
-        )
-    if config.synth.share:
-        raise UserError(f"synth.share: is not for {name}; set it to 0")
-    if own.unlabelled < 1:
-        raise UserError("semi.unlabelled: at least one patch without a label for each with one")
-    if name == "bcp" and own.unlabelled != 1:
-        raise UserError("semi.unlabelled: bcp mixes one with one; set it to 1")
-    if own.passes < 2 and name == "ua_mt":
-        raise UserError("semi.passes: ua_mt needs two or more to see where the teacher is unsure")
-    for key in ("ramp", "confidence", "tearing", "pretrain"):
-        if not 0 <= own[key] <= 1:
-            raise UserError(f"semi.{key}: {own[key]} is no share; give 0 to 1")

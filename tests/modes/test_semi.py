@@ -173,3 +173,23 @@ def test_mistakes_end_in_one_line(changes, said, train, tmp_path, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train.ema": False},
+        {"semi.unlabelled": 0},
+        {"semi.pretrain": -0.1},
+        {"train.paradigm": "ua_mt", "semi.passes": 1},
+        {"train.paradigm": "masked", "masked.block": 0},
+    ],
+)
+def test_what_the_config_alone_shows_is_refused_before_any_data_is_read(
+    changes, train, tmp_path, capsys
+):
+    with pytest.raises(SystemExit):
+        train(tmp_path / "run", {"data.root": str(tmp_path / "nowhere"), **changes})
+    error = capsys.readouterr().err
+    assert list(changes)[-1] in error
+    assert "nowhere" not in error
