@@ -51,7 +51,7 @@ def conv(
         impl = _IMPLEMENTATION.get()
     if impl == "auto":
         impl = "fast" if jax.default_backend() == "cpu" else "native"
-    pads = _same(x.shape[1:4], kernel.shape[:3], strides, dilation)
+    pads = same(x.shape[1:4], kernel.shape[:3], strides, dilation)
     if impl == "native":
         return lax.conv_general_dilated(
             x, kernel, strides, pads, rhs_dilation=dilation, dimension_numbers=_LAYOUT
@@ -65,7 +65,9 @@ def conv(
 _LAYOUT = ("NDHWC", "DHWIO", "NDHWC")
 
 
-def _same(shape: Sizes, kernel: Sizes, strides: Sizes, dilation: Sizes) -> Pads:
+def same(shape: Sizes, kernel: Sizes, strides: Sizes, dilation: Sizes) -> Pads:
+    """The padding before and after each axis of XLA's SAME."""
+
     def pair(n: int, k: int, stride: int, step: int) -> tuple[int, int]:
         total = max((-(-n // stride) - 1) * stride + (k - 1) * step + 1 - n, 0)
         return total // 2, total - total // 2

@@ -1,0 +1,103 @@
+"""Which units of a network go: scores, and choices by them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from medjax.deploy.structure import Family, Removed, Structure
+from medjax.errors import UserError
+
+Scores = Mapping[int, float]  # of each unit; the lowest go first
+
+
+def magnitude(structure: Structure, params: Any) -> Scores:
+    """The mean size of the weights of each unit (L1: Li 2017)."""
+    return _means(structure, jax.tree.map(abs, params))
+
+
+def taylor(structure: Structure, params: Any, gradients: Any) -> Scores:
+    """How much the loss would change, to first order, without each unit (Molchanov 2019)."""
+    return _means(structure, jax.tree.map(lambda w, g: abs(w * g), params, gradients))
+
+
+def random(structure: Structure, seed: int) -> Scores:
+    """No reason at all: the control."""
+    labels = sorted(structure.units)
+    return dict(zip(labels, np.random.default_rng(seed).random(len(labels)).tolist(), strict=True))
+
+
+def _means(structure: Structure, worth: Any) -> Scores:
+    """The mean worth of the weights of each unit; scales and biases count where there is nothing else."""
+    leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(worth)]
+    found = {}
+    for label, members in structure.units.items():
+        parts = [np.take(leaves[m.leaf], m.entries, axis=m.axis) for m in members]
+        kernels = [part for part in parts if part.ndim > 1] or parts
+        found[label] = float(sum(p.sum() for p in kernels) / sum(p.size for p in kernels))
+    return found
+
+
+def choose(
+    structure: Structure,
+    scores: Scores,
+    ratio: float,
+    *,
+    scope: Literal["family", "global"] = "family",
+    multiple: int = 8,
+    exclude: Sequence[str] = (),
+) -> Removed:
+    """The share `ratio` of the units with the lowest scores.
+
+    "family": of each family; "global": of all, each score in units of the mean of its family. What is left
+    of a family is rounded up to a `multiple` of channels, which processors take at a time, and never nothing.
+    exclude: patterns (regular expressions); families with a parameter of such a path stay whole.
+    Errors: a ratio outside of [0, 1).
+    """
+    if not 0 <= ratio < 1:
+        raise UserError(f"export.prune.ratio: {ratio} is no share; give 0 up to less than 1")
+    families = [f for f in structure.families if not _excluded(f, exclude)]
+    wanted = {family: round(len(family.units) * ratio) for family in families}
+    if scope == "global":
+        wanted = _shares(families, scores, ratio)
+    gone: set[int] = set()
+    for family in families:
+        total, step = len(family.units), max(1, multiple // family.counts[0])
+        left = max(1, total - wanted[family])
+        left = min(total, -(-left // step) * step)
+        gone |= set(sorted(family.units, key=lambda u: (scores[u], u))[: total - left])
+    return frozenset(gone)
+
+
+def _excluded(family: Family, patterns: Sequence[str]) -> bool:
+    return any(re.search(p, path) for p in patterns for path, _ in family.where)
+
+
+def _shares(families: Sequence[Family], scores: Scores, ratio: float) -> dict[Family, int]:
+    """How many of each family are among the lowest of all."""
+    rank = []
+    for family in families:
+        mean = np.mean([scores[u] for u in family.units]) or 1.0
+        rank += [(scores[u] / mean, u, family) for u in family.units]
+    lowest = sorted(rank, key=lambda entry: entry[:2])[: round(len(rank) * ratio)]
+    return {family: sum(f is family for *_, f in lowest) for family in families}
+
+
+def table(structure: Structure, removed: Removed) -> list[dict[str, Any]]:
+    """A row for each family: its first parameter, units before and after, channels of a unit, its members."""
+    rows = []
+    for family in structure.families:
+        left = sum(unit not in removed for unit in family.units)
+        members = [f"{path}[{axis}]" for path, axis in family.where]
+        rows.append(
+            {
+                "family": members[0],
+                "units": len(family.units),
+                "left": left,
+                "channels": family.counts[0],
+                "members": members,
+            }
+        )
+    return rows

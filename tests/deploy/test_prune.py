@@ -1,0 +1,101 @@
+"""Which units are chosen, and a pruned model in the place of the whole one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medjax.deploy import prune
+from medjax.deploy.pruned import Pruned
+from medjax.deploy.structure import analyse, cut, mask
+from medjax.errors import UserError
+from medjax.nn.unet import UNet
+
+MODEL = UNet(
+    heads={"seg": 2},
+    widths=(8, 16),
+    kernels=((3, 3, 3), (3, 3, 3)),
+    strides=((1, 1, 1), (2, 2, 2)),
+    norm="group",
+    dropout=0.2,
+    axis="replicas",
+)
+IMAGE = jax.random.normal(jax.random.key(1), (1, 4, 4, 4, 1))
+
+
+@pytest.fixture(scope="module")
+def params():
+    shapes = jax.eval_shape(lambda k: MODEL.init(k, IMAGE, False), jax.random.key(0))["params"]
+    leaves, tree = jax.tree.flatten(shapes)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    made = [0.3 * jax.random.normal(k, s.shape) for k, s in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(tree, made)
+
+
+def give(params, image):
+    return MODEL.apply({"params": params}, image, False)[0]
+
+
+@pytest.fixture(scope="module")
+def structure(params):
+    return analyse(give, params, IMAGE)
+
+
+def test_the_smallest_units_of_each_family_go(structure, params):
+    scores = prune.magnitude(structure, params)
+    removed = prune.choose(structure, scores, 0.5, multiple=1)
+    for family in structure.families:
+        left = [scores[u] for u in family.units if u not in removed]
+        gone = [scores[u] for u in family.units if u in removed]
+        assert len(gone) == round(len(family.units) / 2)
+        assert not gone or max(gone) <= min(left)
+    first = jax.tree.map(lambda w: w * 0, params)
+    assert not any(prune.taylor(structure, params, first).values())
+
+
+def test_what_is_left_is_a_multiple_and_never_nothing(structure, params):
+    scores = prune.random(structure, seed=0)
+    assert scores != prune.random(structure, seed=1)
+    for row in prune.table(structure, prune.choose(structure, scores, 0.4)):
+        assert row["left"] * row["channels"] % 8 == 0 or row["left"] == row["units"]
+    for scope in ("family", "global"):
+        removed = prune.choose(structure, scores, 0.99, multiple=1, scope=scope)
+        assert all(row["left"] >= 1 for row in prune.table(structure, removed))
+    assert not prune.choose(structure, scores, 0.0)
+    kept = prune.choose(structure, scores, 0.5, multiple=1, exclude=("encoder0",))
+    assert not any("encoder0" in path for path in structure.entries(kept))
+    with pytest.raises(UserError, match=r"export\.prune\.ratio: 1\.0"):
+        prune.choose(structure, scores, 1.0)
+
+
+def test_a_global_choice_compares_units_with_their_own_family(structure):
+    """One unit far above the others makes these small, in this family alone."""
+    family = max(structure.families, key=lambda f: len(f.units))
+    scores = dict.fromkeys(structure.units, 1.0)
+    scores |= {unit: 100.0 if unit == family.units[0] else 1.0 for unit in family.units}
+    ratio = (len(family.units) - 1) / len(structure.units)
+    removed = prune.choose(structure, scores, ratio, multiple=1, scope="global")
+    assert removed == set(family.units[1:])
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_pruned_model_stands_in_the_place_of_the_whole_one(structure, params, train):
+    removed = prune.choose(structure, prune.magnitude(structure, params), 0.5, multiple=1)
+    shapes = jax.tree.map(lambda w: jax.ShapeDtypeStruct(w.shape, w.dtype), params)
+    model = Pruned(MODEL, shapes, structure.entries(removed))
+    mesh = jax.make_mesh((1,), ("replicas",))
+    spec = jax.sharding.PartitionSpec()
+
+    def compare(small, zeroed, image, key):
+        outputs, aux = model.apply({"params": small}, image, train, rngs={"dropout": key})
+        whole = MODEL.apply({"params": zeroed}, image, train, rngs={"dropout": key})
+        return outputs["seg"], whole[0]["seg"], aux["features"]
+
+    both = jax.shard_map(compare, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    given = cut(structure, params, removed), mask(structure, params, removed)
+    seg, whole, features = jax.jit(both)(*given, IMAGE, jax.random.key(3))
+    assert features.shape[-1] < MODEL.widths[-1]
+    if train:  # dropout draws otherwise for fewer channels
+        assert seg.shape == whole.shape
+    else:
+        np.testing.assert_allclose(seg, whole, rtol=0, atol=1e-5 * float(jnp.abs(whole).max()))
