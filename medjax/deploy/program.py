@@ -8,6 +8,7 @@ import jax
 from jax.extend import core
 
 from medjax.ops.conv import implementation
+from medjax.ops.whole import recognise
 
 # Calls that mean no more than what is called; what is called takes their place.
 INLINED = {
@@ -25,7 +26,7 @@ INLINED = {
 class Op:
     """One primitive on numbered values; `where` is the module that asked for it.
 
-    bodies: what is inside of `scan` (one) and `cond` (one for each branch).
+    bodies: what is inside of `scan` and of a call that stays whole (one), and of `cond` (one a branch).
     """
 
     primitive: core.Primitive
@@ -150,7 +151,7 @@ class _Scribe:
             own = str(eqn.source_info.name_stack)
             here = "/".join(part for part in (where, own) if part)
             name = eqn.primitive.name
-            if name in INLINED:
+            if name in INLINED and not recognise(eqn.params.get("name", "")):
                 inner, known = _opened(eqn.params[INLINED[name]])
                 made = self.write(ops, inner, known, given, here)
             else:
@@ -173,4 +174,5 @@ def _opened(jaxpr: Any) -> tuple[core.Jaxpr, Sequence[Any]]:
 
 def _bodies(name: str, params: Mapping[str, Any]) -> Sequence[Any]:
     """The jaxprs inside of a primitive that are looked into."""
-    return {"scan": (params.get("jaxpr"),), "cond": params.get("branches", ())}.get(name, ())
+    inside = params.get("jaxpr")
+    return {"scan": (inside,), "jit": (inside,), "cond": params.get("branches", ())}.get(name, ())

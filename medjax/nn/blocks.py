@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from medjax.errors import UserError
 from medjax.ops.conv import conv as convolve
 from medjax.ops.depth import depth_to_space
+from medjax.ops.whole import whole
 
 Triple = tuple[int, int, int]
 Make = Callable[..., Any]  # makes a module: a class, or a partial of one
@@ -65,15 +66,21 @@ class Norm(nn.Module):
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
-        wide = x.astype(jnp.float32)
         group = math.gcd(self.group, channels)
-        mean = _share(jnp.mean(wide, (1, 2, 3), keepdims=True), group)
-        square = _share(jnp.mean(wide * wide, (1, 2, 3), keepdims=True), group)
-        variance = jnp.maximum(square - mean * mean, 0)
-        # one multiplication and one addition per voxel, which fuse with the activation
-        factor = jax.lax.rsqrt(variance + self.epsilon) * scale.reshape(1, 1, 1, 1, -1)
-        shift = bias.reshape(1, 1, 1, 1, -1) - mean * factor
-        return (wide * factor + shift).astype(x.dtype)
+        normalise = partial(_normalise, group=group, epsilon=self.epsilon)
+        return whole("norm", normalise, group=group, epsilon=self.epsilon)(x, scale, bias)
+
+
+def _normalise(x: Array, scale: Array, bias: Array, *, group: int, epsilon: float) -> Array:
+    """What `Norm` does."""
+    wide = x.astype(jnp.float32)
+    mean = _share(jnp.mean(wide, (1, 2, 3), keepdims=True), group)
+    square = _share(jnp.mean(wide * wide, (1, 2, 3), keepdims=True), group)
+    variance = jnp.maximum(square - mean * mean, 0)
+    # one multiplication and one addition per voxel, which fuse with the activation
+    factor = jax.lax.rsqrt(variance + epsilon) * scale.reshape(1, 1, 1, 1, -1)
+    shift = bias.reshape(1, 1, 1, 1, -1) - mean * factor
+    return (wide * factor + shift).astype(x.dtype)
 
 
 def _share(moment: Array, group: int) -> Array:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from medjax.deploy.smaller import smaller
-from medjax.deploy.structure import analyse, cut, mask, operations
+from medjax.deploy.prune.smaller import smaller
+from medjax.deploy.prune.structure import analyse, cut, mask, operations
 from medjax.errors import UserError
 from medjax.nn.gan import Discriminator, Generator
 from medjax.nn.twin import Twin

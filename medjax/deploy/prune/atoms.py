@@ -70,7 +70,7 @@ class Atoms:
         self.frozen += [(factor, why) for factor in axis]
 
     def split(self, factor: Factor, rows: int) -> tuple[Factor, Factor]:
-        """A factor as rows times columns."""
+        """A factor as rows times columns, more than one of each."""
         key = factor.tobytes(), rows
         if key not in self.known:
             (a,), (b,) = self.new(rows), self.new(len(factor) // rows)

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.deploy import prune
-from medjax.deploy.pruned import Pruned
-from medjax.deploy.structure import analyse, cut, mask
+from medjax.deploy.prune import choice
+from medjax.deploy.prune.pruned import Pruned
+from medjax.deploy.prune.structure import analyse, cut, mask
 from medjax.errors import UserError
 from medjax.nn.unet import UNet
 
@@ -42,30 +42,30 @@ def structure(params):
 
 
 def test_the_smallest_units_of_each_family_go(structure, params):
-    scores = prune.magnitude(structure, params)
-    removed = prune.choose(structure, scores, 0.5, multiple=1)
+    scores = choice.magnitude(structure, params)
+    removed = choice.choose(structure, scores, 0.5, multiple=1)
     for family in structure.families:
         left = [scores[u] for u in family.units if u not in removed]
         gone = [scores[u] for u in family.units if u in removed]
         assert len(gone) == round(len(family.units) / 2)
         assert not gone or max(gone) <= min(left)
     first = jax.tree.map(lambda w: w * 0, params)
-    assert not any(prune.taylor(structure, params, first).values())
+    assert not any(choice.taylor(structure, params, first).values())
 
 
 def test_what_is_left_is_a_multiple_and_never_nothing(structure, params):
-    scores = prune.random(structure, seed=0)
-    assert scores != prune.random(structure, seed=1)
-    for row in prune.table(structure, prune.choose(structure, scores, 0.4)):
+    scores = choice.random(structure, seed=0)
+    assert scores != choice.random(structure, seed=1)
+    for row in choice.table(structure, choice.choose(structure, scores, 0.4)):
         assert row["left"] * row["channels"] % 8 == 0 or row["left"] == row["units"]
     for scope in ("family", "global"):
-        removed = prune.choose(structure, scores, 0.99, multiple=1, scope=scope)
-        assert all(row["left"] >= 1 for row in prune.table(structure, removed))
-    assert not prune.choose(structure, scores, 0.0)
-    kept = prune.choose(structure, scores, 0.5, multiple=1, exclude=("encoder0",))
+        removed = choice.choose(structure, scores, 0.99, multiple=1, scope=scope)
+        assert all(row["left"] >= 1 for row in choice.table(structure, removed))
+    assert not choice.choose(structure, scores, 0.0)
+    kept = choice.choose(structure, scores, 0.5, multiple=1, exclude=("encoder0",))
     assert not any("encoder0" in path for path in structure.entries(kept))
     with pytest.raises(UserError, match=r"export\.prune\.ratio: 1\.0"):
-        prune.choose(structure, scores, 1.0)
+        choice.choose(structure, scores, 1.0)
 
 
 def test_a_global_choice_compares_units_with_their_own_family(structure):
@@ -74,13 +74,13 @@ def test_a_global_choice_compares_units_with_their_own_family(structure):
     scores = dict.fromkeys(structure.units, 1.0)
     scores |= {unit: 100.0 if unit == family.units[0] else 1.0 for unit in family.units}
     ratio = (len(family.units) - 1) / len(structure.units)
-    removed = prune.choose(structure, scores, ratio, multiple=1, scope="global")
+    removed = choice.choose(structure, scores, ratio, multiple=1, scope="global")
     assert removed == set(family.units[1:])
 
 
 @pytest.mark.parametrize("train", [False, True])
 def test_a_pruned_model_stands_in_the_place_of_the_whole_one(structure, params, train):
-    removed = prune.choose(structure, prune.magnitude(structure, params), 0.5, multiple=1)
+    removed = choice.choose(structure, choice.magnitude(structure, params), 0.5, multiple=1)
     shapes = jax.tree.map(lambda w: jax.ShapeDtypeStruct(w.shape, w.dtype), params)
     model = Pruned(MODEL, shapes, structure.entries(removed))
     mesh = jax.make_mesh((1,), ("replicas",))

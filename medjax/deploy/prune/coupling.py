@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from medjax.deploy.atoms import Atoms, Axis
 from medjax.deploy.program import Op, Program
+from medjax.deploy.prune.atoms import Atoms, Axis
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path
 
-from medjax.deploy import entrywise, loops, moves, sums
-from medjax.deploy.atoms import Axis, Components
-from medjax.deploy.coupling import Coupling
 from medjax.deploy.program import Program, trace
+from medjax.deploy.prune import entrywise, loops, moves, sums
+from medjax.deploy.prune.atoms import Axis, Components
+from medjax.deploy.prune.coupling import Coupling
 from medjax.errors import UserError
 
 RULES = {**entrywise.RULES, **moves.RULES, **sums.RULES, **loops.RULES}

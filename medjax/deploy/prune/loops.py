@@ -1,10 +1,11 @@
-"""Coupling rules of loops and branches."""
+"""Coupling rules of loops, branches and calls."""
 
 from collections.abc import Sequence
 
-from medjax.deploy.atoms import Axis
-from medjax.deploy.coupling import Coupling, Value
 from medjax.deploy.program import Op
+from medjax.deploy.prune.atoms import Axis
+from medjax.deploy.prune.coupling import Coupling, Value
+from medjax.ops.whole import recognise
 
 
 def _scan(found: Coupling, op: Op) -> None:
@@ -49,6 +50,20 @@ def _cond(found: Coupling, op: Op) -> None:
         found.values[output] = Value(_aligned(found, ends, op), zero)
 
 
+def _call(found: Coupling, op: Op) -> None:
+    """What is called sees the same axes."""
+    (body,), (kind, settings) = op.bodies, recognise(op.params["name"]) or ("", {})
+    if kind == "norm" and int(settings["group"]) > 1:  # it stays a norm
+        inside = found.atoms.merge(found.axes(op.inputs[0])[-1])
+        groups = len(inside) // int(settings["group"])
+        if groups > 1:
+            _, inside = found.atoms.split(inside, groups)
+        found.atoms.freeze((inside,), f"{op.says} takes groups of channels as one")
+    found.values |= {v: found.values[w] for v, w in zip(body.inputs, op.inputs, strict=True)}
+    found.walk(body)
+    found.values |= {v: found.values[w] for v, w in zip(op.outputs, body.outputs, strict=True)}
+
+
 def _aligned(found: Coupling, values: Sequence[Value], op: Op) -> tuple[Axis, ...]:
     """The axes that several values share."""
     axes = list(values[0].axes)
@@ -60,4 +75,4 @@ def _aligned(found: Coupling, values: Sequence[Value], op: Op) -> tuple[Axis, ..
     return tuple(axes)
 
 
-RULES = {"scan": _scan, "cond": _cond}
+RULES = {"scan": _scan, "cond": _cond, "jit": _call}

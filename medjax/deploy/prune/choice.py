@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from medjax.deploy.structure import Family, Removed, Structure
+from medjax.deploy.prune.structure import Family, Removed, Structure
 from medjax.errors import UserError
 
 Scores = Mapping[int, float]  # of each unit; the lowest go first

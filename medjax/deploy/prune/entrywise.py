@@ -4,76 +4,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from medjax.deploy.atoms import Axis
-from medjax.deploy.coupling import Coupling, Value
 from medjax.deploy.program import Op
+from medjax.deploy.prune.atoms import Axis
+from medjax.deploy.prune.coupling import Coupling, Value
 
 # 0 where all operands are 0
 KEEP_ZERO = (
-    *(
-        "add",
-        "sub",
-        "add_any",
-        "neg",
-        "abs",
-        "sign",
-        "min",
-        "max",
-        "select_n",
-        "sqrt",
-        "cbrt",
-        "square",
-    ),
-    *(
-        "tanh",
-        "sin",
-        "sinh",
-        "asinh",
-        "atan",
-        "erf",
-        "expm1",
-        "log1p",
-        "floor",
-        "ceil",
-        "round",
-        "real",
-        "imag",
-    ),
-    *("convert_element_type", "reduce_precision", "copy", "copy_p", "stop_gradient"),
-    *("optimization_barrier", "sharding_constraint"),
+    *("add", "sub", "add_any", "neg", "abs", "sign", "min", "max", "select_n"),
+    *("sqrt", "cbrt", "square", "tanh", "sin", "sinh", "asinh", "atan", "erf", "expm1", "log1p"),
+    *("floor", "ceil", "round", "real", "imag", "convert_element_type", "reduce_precision"),
+    *("copy", "copy_p", "stop_gradient", "optimization_barrier", "sharding_constraint"),
 )
 LOSE_ZERO = (
-    *(
-        "exp",
-        "exp2",
-        "log",
-        "logistic",
-        "cos",
-        "cosh",
-        "acosh",
-        "erfc",
-        "erf_inv",
-        "rsqrt",
-        "pow",
-        "clamp",
-    ),
-    *(
-        "eq",
-        "ne",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "not",
-        "or",
-        "xor",
-        "is_finite",
-        "rem",
-        "atan2",
-        "nextafter",
-    ),
+    *("exp", "exp2", "log", "logistic", "cos", "cosh", "acosh", "erfc", "erf_inv", "rsqrt", "pow"),
+    *("eq", "ne", "lt", "le", "gt", "ge", "not", "or", "xor", "is_finite", "clamp", "rem", "atan2"),
     *("shift_left", "shift_right_logical", "shift_right_arithmetic", "bitcast_convert_type"),
-    *("lgamma", "digamma"),
+    *("lgamma", "digamma", "nextafter"),
 )
 
 

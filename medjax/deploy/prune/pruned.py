@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Bool, Float
 
-from medjax.deploy.smaller import smaller
-from medjax.deploy.structure import Entries, analyse
+from medjax.deploy.prune.smaller import smaller
+from medjax.deploy.prune.structure import Entries, analyse
 
 INTERMEDIATE = ("1/features",)  # of what a model gives, what nobody outside of it counts on
 

@@ -10,8 +10,9 @@ import numpy as np
 from jax import lax
 
 from medjax.deploy.program import Op, Program, as_is, run
-from medjax.deploy.structure import Removed, Structure
+from medjax.deploy.prune.structure import Removed, Structure
 from medjax.ops.conv import conv, same
+from medjax.ops.whole import PREFIX, whole
 
 
 def smaller(structure: Structure, removed: Removed) -> Callable[..., Any]:
@@ -57,7 +58,10 @@ def _left(structure: Structure, value: int, known: Any, removed: Removed) -> Any
 
 
 def _bodies(op: Op, inputs: Sequence[Any], go: Callable[..., list[Any]]) -> Sequence[Any]:
-    """A loop or a branch around smaller bodies."""
+    """A loop, a branch or a call around smaller bodies."""
+    if op.name == "jit":
+        kind = op.params["name"].removeprefix(PREFIX)
+        return whole(kind, lambda *given: go(op.bodies[0], given))(*inputs)
     if op.name == "cond":
         branches = [lambda *given, body=body: go(body, given) for body in op.bodies]
         return lax.switch(inputs[0], branches, *inputs[1:])

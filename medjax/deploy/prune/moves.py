@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medjax.deploy.coupling import Coupling, Value
 from medjax.deploy.program import Op
+from medjax.deploy.prune.coupling import Coupling, Value
 
 
 def _iota(found: Coupling, op: Op) -> None:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from medjax.deploy.atoms import Axis
-from medjax.deploy.coupling import Coupling, Value
-from medjax.deploy.moves import pick
 from medjax.deploy.program import Op
+from medjax.deploy.prune.atoms import Axis
+from medjax.deploy.prune.coupling import Coupling, Value
+from medjax.deploy.prune.moves import pick
 
 FORGIVING = ("reduce_sum", "reduce_max", "reduce_min")  # zeros can be left out, see smaller.py
 

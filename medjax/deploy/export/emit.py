@@ -1,0 +1,108 @@
+"""A network as ONNX, from its program: channels first, norms and transposed convolutions whole."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import onnx
+from jax.tree_util import keystr, tree_flatten_with_path
+from onnx import TensorProto, helper
+
+from medjax.deploy.export import calls, entrywise, moves, sums
+from medjax.deploy.export.emitter import Emitter, Tensor, channels_first, constant
+from medjax.deploy.program import Op, as_is, trace
+
+RULES = {**entrywise.RULES, **moves.RULES, **sums.RULES, **calls.RULES}
+OPSET = 18
+SPACE = "DHW"
+
+
+def emit(fn: Callable[..., Any], params: Any, image: Any) -> onnx.ModelProto:
+    """The graph of fn(params, image): input `image`, an output for each path of what is given.
+
+    Images and outputs of five axes are (n, c, d, h, w) there. Batch and space are of any size where nothing
+    in the graph holds for one size alone. Errors: a primitive that has no rule, with its module.
+    """
+    program, shapes = trace(fn, params, image)
+    e = Emitter(program)
+    given = [*jax.tree.leaves(params), None]
+    for value, known in zip(program.inputs, given, strict=True):
+        if known is not None:
+            e.numbers[value] = np.asarray(known)
+    e.numbers |= {v: np.asarray(known) for v, known in program.constants.items()}
+    source = program.inputs[-1]
+    e.tensors[source] = Tensor("image", channels_first(len(program.shape(source))))
+    for op in program.ops:
+        e.uses.update(op.inputs)
+    e.uses.update(program.outputs)
+    for op in program.ops:
+        if all(e.known(v) for v in op.inputs):
+            _fold(e, op)
+        elif op.name in RULES:
+            RULES[op.name](e, op)
+        else:
+            raise e.refuse(op, "has no rule")
+    return _model(e, shapes, source)
+
+
+def _fold(e: Emitter, op: Op) -> None:
+    """What does not hang on the image is computed now; repeated numbers take no memory."""
+    if op.name == "broadcast_in_dim":
+        (value,), shape = op.inputs, op.params["shape"]
+        narrow = [1] * len(shape)
+        for k, place in enumerate(op.params["broadcast_dimensions"]):
+            narrow[place] = e.shape(value)[k]
+        e.numbers[op.outputs[0]] = np.broadcast_to(e.numbers[value].reshape(narrow), shape)
+        return
+    made = as_is(op, [e.numbers[v] for v in op.inputs])
+    e.numbers |= {v: np.asarray(known) for v, known in zip(op.outputs, made, strict=True)}
+
+
+def _model(e: Emitter, shapes: Any, source: int) -> onnx.ModelProto:
+    """What leads to the outputs, with names and sizes."""
+    program = e.program
+    ends = []
+    for (path, _), value in zip(tree_flatten_with_path(shapes)[0], program.outputs, strict=True):
+        name = keystr(path, simple=True, separator="/") or "output"
+        if e.known(value):
+            raise ValueError(f"{name} does not hang on the image")
+        e.whole(value)
+        e.node("Identity", [e.within(value, channels_first(e.rank(value)))])
+        e.nodes[-1].output[0] = name
+        ends.append((name, value))
+    if e.sums:
+        e.fixed.append("a sum over space")
+    nodes = _needed(e, [name for name, _ in ends])
+    read = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes,
+        "medjax",
+        [_port(e, "image", source)],
+        [_port(e, name, value) for name, value in ends],
+        [constant(name, array) for name, array in e.arrays.items() if name in read],
+    )
+    opset = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=10, producer_name="medjax")
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _needed(e: Emitter, ends: list[str]) -> list[onnx.NodeProto]:
+    """The nodes that an output hangs on."""
+    wanted, kept = set(ends), []
+    for node in reversed(e.nodes):
+        if wanted & set(node.output):
+            kept.append(node)
+            wanted |= set(node.input)
+    return kept[::-1]
+
+
+def _port(e: Emitter, name: str, value: int) -> onnx.ValueInfoProto:
+    """An input or output; its sizes are names where any size will do."""
+    order = channels_first(e.rank(value))
+    sizes: list[Any] = [e.shape(value)[a] for a in order]  # pyright: ignore[reportCallIssue]
+    if not e.fixed:
+        space = [f"{name}_{letter}" for letter in SPACE] if name != "image" else list(SPACE)
+        sizes = ["N", sizes[1], *(space[: len(sizes) - 2])]
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes)

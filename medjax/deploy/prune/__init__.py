@@ -1,0 +1,1 @@
+"""Channels that can be spared, and what goes with them."""
