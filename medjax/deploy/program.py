@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from medjax.ops.conv import implementation
+from medjax.ops.conv import conv, implementation, same
 from medjax.ops.whole import recognise
 
 # Calls that mean no more than what is called; what is called takes their place.
@@ -100,6 +100,25 @@ def as_is(op: Op, inputs: Sequence[Any], **changed: Any) -> Sequence[Any]:
     """The operation itself, but for parameters that have `changed`."""
     found = op.primitive.bind(*inputs, **{**op.params, **changed})
     return found if op.primitive.multiple_results else [found]
+
+
+def convolve(op: Op, x: Any, kernel: Any) -> Any:
+    """A convolution with as many groups as its operands have now; medjax's own where it is one."""
+    params, numbers = op.params, op.params["dimension_numbers"]
+    groups = x.shape[numbers.lhs_spec[1]] // kernel.shape[numbers.rhs_spec[1]]
+    strides, dilation = params["window_strides"], params["rhs_dilation"]
+    ours = (
+        tuple(numbers) == ((0, 4, 1, 2, 3), (4, 3, 0, 1, 2), (0, 4, 1, 2, 3))
+        and groups == 1
+        and set(params["lhs_dilation"]) == {1}
+        and params["preferred_element_type"] is None
+        and tuple(map(tuple, params["padding"]))
+        == same(x.shape[1:4], kernel.shape[:3], strides, dilation)
+    )
+    if ours:
+        return conv(x, kernel, strides, dilation)
+    (y,) = as_is(op, [x, kernel], feature_group_count=groups)
+    return y
 
 
 @dataclass

@@ -1,7 +1,5 @@
 """Graph nodes of calls that stay whole: norms and transposed convolutions."""
 
-from math import prod
-
 import numpy as np
 
 from medjax.deploy.export.emitter import Emitter, channels_first
@@ -41,20 +39,11 @@ def _norm(e: Emitter, op: Op, settings: dict[str, str]) -> None:
 
 
 def _depth_to_space(e: Emitter, op: Op, settings: dict[str, str]) -> None:
-    """After a convolution of one voxel: a transposed convolution."""
-    (value,), node = op.inputs, e.made.get(op.inputs[0])
-    factors = tuple(int(n) for n in settings["factors"].split("x"))
-    if node is None or node.op_type != "Conv" or e.uses[value] > 1 or len(node.input) != 2:
-        raise e.refuse(op, "does not follow a convolution of its own")
-    if set(e.arrays[node.input[1]].shape[2:]) != {1}:
-        raise e.refuse(op, "does not follow a convolution of one voxel")
-    kernel = e.arrays[node.input[1]]  # (fd fh fw o, c, 1, 1, 1)
-    made, seen = kernel.shape[:2]
-    spread = kernel.reshape(*factors, made // prod(factors), seen)
-    weights = spread.transpose(4, 3, 0, 1, 2)
-    names = [node.input[0], e.array(weights)]
-    name = e.node("ConvTranspose", names, op.where, strides=factors, kernel_shape=factors)
-    e.put(op, name, channels_first(5))
+    """Done by the convolution before it, as a transposed one."""
+    node = e.made.get(op.inputs[0])
+    if node is None or node.op_type != "ConvTranspose" or e.uses[op.inputs[0]] > 1:
+        raise e.refuse(op, "does not follow a convolution of one voxel that nothing else reads")
+    e.alias(op, e.tensors[op.inputs[0]])
 
 
 RULES = {"jit": _call}

@@ -1,6 +1,6 @@
 """A network as ONNX, from its program: channels first, norms and transposed convolutions whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,16 +10,22 @@ from jax.tree_util import keystr, tree_flatten_with_path
 from onnx import TensorProto, helper
 
 from medjax.deploy.export import calls, entrywise, moves, sums
-from medjax.deploy.export.emitter import Emitter, Tensor, channels_first, constant
+from medjax.deploy.export.emitter import Bits, Emitter, Tensor, channels_first, constant
 from medjax.deploy.program import Op, as_is, trace
+from medjax.deploy.quantize.points import points
+from medjax.deploy.quantize.scales import Scale
 
 RULES = {**entrywise.RULES, **moves.RULES, **sums.RULES, **calls.RULES}
 OPSET = 18
 SPACE = "DHW"
 
 
-def emit(fn: Callable[..., Any], params: Any, image: Any) -> onnx.ModelProto:
+def emit(
+    fn: Callable[..., Any], params: Any, image: Any, scales: Sequence[Scale] = ()
+) -> onnx.ModelProto:
     """The graph of fn(params, image): input `image`, an output for each path of what is given.
+
+    scales: of each group of the `points` of the program, which is then quantised.
 
     Images and outputs of five axes are (n, c, d, h, w) there. Batch and space are of any size where nothing
     in the graph holds for one size alone. Errors: a primitive that has no rule, with its module.
@@ -33,10 +39,14 @@ def emit(fn: Callable[..., Any], params: Any, image: Any) -> onnx.ModelProto:
     e.numbers |= {v: np.asarray(known) for v, known in program.constants.items()}
     source = program.inputs[-1]
     e.tensors[source] = Tensor("image", channels_first(len(program.shape(source))))
-    for op in program.ops:
-        e.uses.update(op.inputs)
-    e.uses.update(program.outputs)
-    for op in program.ops:
+    if scales:
+        found = points(program)
+        reads = {(p.op, p.place): scales[p.group] for p in found.points}
+        e.bits = Bits(reads, found.kernels)
+    readers = [(value, op) for op in program.ops for value in op.inputs]
+    e.uses.update([*(value for value, _ in readers), *program.outputs])
+    e.feeds = {value: op for value, op in readers if e.uses[value] == 1}
+    for e.current, op in enumerate(program.ops):
         if all(e.known(v) for v in op.inputs):
             _fold(e, op)
         elif op.name in RULES:

@@ -1,7 +1,7 @@
 """The state of an export: ONNX nodes so far, and where each value of the program stands among them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,6 +9,8 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from medjax.deploy.program import Op, Program
+from medjax.deploy.quantize.points import Kernel
+from medjax.deploy.quantize.scales import Scale, integers, weight_steps
 from medjax.errors import UserError
 
 Order = tuple[int, ...]
@@ -39,12 +41,21 @@ class Tensor:
         return self.order.index(axis)
 
 
+@dataclass(frozen=True)
+class Bits:
+    """The scale of operands by position and place, and which operations have weights of eight bits."""
+
+    reads: Mapping[tuple[int, int], Scale] = field(default_factory=dict)
+    kernels: Mapping[int, Kernel] = field(default_factory=dict)
+
+
 @dataclass
 class Emitter:
     """Nodes, constants, and the tensors and numbers of the values that were reached.
 
     fixed: what holds for this size of image alone. sums: of values that are sums over the batch or space,
-    the number of what was summed.
+    the number of what was summed. feeds: what reads a value that is read once. current: the position of
+    the operation.
     """
 
     program: Program
@@ -57,7 +68,11 @@ class Emitter:
     named: dict[str, NodeProto] = field(default_factory=dict)
     sums: dict[int, int] = field(default_factory=dict)
     fixed: list[str] = field(default_factory=list)
+    feeds: dict[int, Op] = field(default_factory=dict)
+    bits: Bits = field(default_factory=Bits)
+    current: int = 0
     moved: dict[tuple[str, Order], str] = field(default_factory=dict)
+    played: dict[Any, str] = field(default_factory=dict)
 
     def shape(self, value: int) -> tuple[int, ...]:
         """The shape of a value."""
@@ -151,6 +166,34 @@ class Emitter:
         if lone:
             name = self.node("Unsqueeze", [name, self.array(np.array(lone, np.int64))])
         return name
+
+    def read(self, op: Op, place: int, order: Order) -> str:
+        """The name of an operand in this order, in eight bits where it is a point."""
+        name = self.within(op.inputs[place], order)
+        scale = self.bits.reads.get((self.current, place))
+        if scale is None or self.known(op.inputs[place]):
+            return name
+        key = name, (scale.step, scale.zero, scale.low)
+        if key not in self.played:
+            kind = np.uint8 if scale.low == 0 else np.int8
+            how = [self.array(np.float32(scale.step)), self.array(kind(scale.zero))]
+            q = self.node("QuantizeLinear", [name, *how])
+            self.played[key] = self.node("DequantizeLinear", [q, *how])
+        return self.played[key]
+
+    def weights(
+        self, kernel: np.ndarray, lay: Callable[[np.ndarray], np.ndarray], axis: int
+    ) -> str:
+        """Laid out by `lay` with the output channels along `axis`; as integers where that is wanted."""
+        how = self.bits.kernels.get(self.current)
+        if how is None:
+            return self.array(lay(kernel))
+        steps = np.asarray(weight_steps(kernel, how.axis, how.spread))
+        whole = lay(integers(kernel, steps))
+        channels = whole.shape[axis]
+        each = steps.reshape(-1)[:channels].astype(np.float32)
+        names = [self.array(v) for v in (whole, each, np.zeros(channels, np.int8))]
+        return self.node("DequantizeLinear", names, axis=axis)
 
     def plain(self, value: int) -> str:
         """The name of a value as it is in the program: its axes in turn, nothing to repeat."""

@@ -21,7 +21,10 @@ def _entrywise(e: Emitter, op: Op, kind: str = "", inputs: Any = None) -> None:
     """One node, in the order of its largest operand."""
     values = op.inputs if inputs is None else inputs
     order = common_order(e, values)
-    names = [e.within(v, order) for v in values]
+    if inputs is None:
+        names = [e.read(op, place, order) for place in range(len(values))]
+    else:
+        names = [e.within(v, order) for v in values]
     spread = _spread(e, op, values)
     e.put(op, e.node(kind or SAME[op.name], names, op.where), order, spread)
 

@@ -68,8 +68,8 @@ def _concatenate(e: Emitter, op: Op) -> None:
     names = [
         e.array(np.ascontiguousarray(e.numbers[v].transpose(order)))
         if e.known(v)
-        else e.within(v, order)
-        for v in op.inputs
+        else e.read(op, place, order)
+        for place, v in enumerate(op.inputs)
     ]
     e.put(op, e.node("Concat", names, op.where, axis=order.index(along)), order)
 

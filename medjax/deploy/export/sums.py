@@ -6,6 +6,7 @@ import numpy as np
 
 from medjax.deploy.export.emitter import LONE, Emitter, channels_first
 from medjax.deploy.program import Op
+from medjax.ops.whole import recognise
 
 
 def _reduce(e: Emitter, op: Op) -> None:
@@ -29,15 +30,21 @@ def _convolution(e: Emitter, op: Op) -> None:
     params, numbers, (value, weights) = op.params, op.params["dimension_numbers"], op.inputs
     if not e.known(weights):
         raise e.refuse(op, "has a kernel that hangs on the image")
-    x = e.within(value, tuple(numbers.lhs_spec)) if not e.whole(value).spread else ""
-    kernel = e.numbers[weights].transpose(numbers.rhs_spec)
+    e.whole(value)
+    x, kernel = e.read(op, 0, tuple(numbers.lhs_spec)), e.numbers[weights]
     low, high = zip(*params["padding"], strict=True)
-    size = kernel.shape[2:]
+    size = tuple(kernel.shape[k] for k in numbers.rhs_spec[2:])
     common = {"kernel_shape": size, "group": params["feature_group_count"]}
     if set(params["lhs_dilation"]) == {1}:
+        factors = _factors(e, op)
+        if set(size) == {1} and factors:
+            names = [x, e.weights(kernel, lambda w: _spread(w, factors), 1)]
+            settings = {"strides": factors, "kernel_shape": factors}
+            e.put(op, e.node("ConvTranspose", names, op.where, **settings), numbers.out_spec)
+            return
         name = e.node(
             "Conv",
-            [x, e.array(kernel)],
+            [x, e.weights(kernel, lambda w: w.transpose(numbers.rhs_spec), 0)],
             op.where,
             strides=params["window_strides"],
             dilations=params["rhs_dilation"],
@@ -45,17 +52,34 @@ def _convolution(e: Emitter, op: Op) -> None:
             **common,
         )
     elif params["feature_group_count"] == 1 and set(params["rhs_dilation"]) == {1}:
-        flipped = np.flip(kernel, tuple(range(2, kernel.ndim))).swapaxes(0, 1)
         pads = [k - 1 - a for k, a in zip((*size, *size), (*low, *high), strict=True)]
         if min(pads) < 0 or set(params["window_strides"]) != {1}:
             raise e.refuse(op, "is no transposed convolution")
-        strides = params["lhs_dilation"]
-        name = e.node(
-            "ConvTranspose", [x, e.array(flipped)], op.where, strides=strides, pads=pads, **common
-        )
+
+        def lay(w: np.ndarray) -> np.ndarray:
+            w = w.transpose(numbers.rhs_spec)
+            return np.flip(w, tuple(range(2, w.ndim))).swapaxes(0, 1)
+
+        names, strides = [x, e.weights(kernel, lay, 1)], params["lhs_dilation"]
+        name = e.node("ConvTranspose", names, op.where, strides=strides, pads=pads, **common)
     else:
         raise e.refuse(op, "dilates its input in groups")
     e.put(op, name, numbers.out_spec)
+
+
+def _factors(e: Emitter, op: Op) -> tuple[int, ...]:
+    """By how many the channels are spread along each axis right after; () if they are not."""
+    after = e.feeds.get(op.outputs[0])
+    call = recognise(after.params.get("name", "")) if after else None
+    if call is None or call[0] != "depth_to_space":
+        return ()
+    return tuple(int(n) for n in call[1]["factors"].split("x"))
+
+
+def _spread(kernel: np.ndarray, factors: tuple[int, ...]) -> np.ndarray:
+    """Weights of one voxel, channels in the order (fd, fh, fw, o), as (c, o, fd, fh, fw)."""
+    seen, made = kernel.shape[-2:]
+    return kernel.reshape(seen, *factors, made // prod(factors)).transpose(0, 4, 1, 2, 3)
 
 
 def _dot(e: Emitter, op: Op) -> None:
@@ -63,16 +87,21 @@ def _dot(e: Emitter, op: Op) -> None:
     ((lc, rc), (lb, rb)), (left, right) = op.params["dimension_numbers"], op.inputs
     rank = e.rank(left)
     if e.known(right) and e.rank(right) == 2 and not lb and tuple(lc) == (rank - 1,):
-        matrix = e.numbers[right] if rc[0] == 0 else e.numbers[right].T
         e.whole(left)
+        turned = rc[0] == 1
         if rank > 3:
-            order = channels_first(rank)
-            kernel = matrix.T.reshape(*matrix.T.shape, *(1,) * (rank - 2))
-            names = [e.within(left, order), e.array(kernel)]
-            e.put(op, e.node("Conv", names, op.where, kernel_shape=(1,) * (rank - 2)), order)
+            order, lone = channels_first(rank), (1,) * (rank - 2)
+
+            def lay(w: np.ndarray) -> np.ndarray:
+                w = w if turned else w.T
+                return w.reshape(*w.shape, *lone)
+
+            names = [e.read(op, 0, order), e.weights(e.numbers[right], lay, 0)]
+            e.put(op, e.node("Conv", names, op.where, kernel_shape=lone), order)
             return
-        names = [e.plain(left), e.array(matrix)]
-        e.put(op, e.node("MatMul", names, op.where), range(rank))
+        order = tuple(range(rank))
+        weights = e.weights(e.numbers[right], lambda w: w.T if turned else w, 1)
+        e.put(op, e.node("MatMul", [e.read(op, 0, order), weights], op.where), order)
         return
     letters = iter("abcdefghijklmnopqrstuvwxyz")
     a = [next(letters) for _ in range(rank)]

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from medjax.deploy.program import Op, Program, as_is, run
+from medjax.deploy.program import Op, Program, as_is, convolve, run
 from medjax.deploy.prune.structure import Removed, Structure
-from medjax.ops.conv import conv, same
 from medjax.ops.whole import PREFIX, whole
 
 
@@ -145,21 +144,7 @@ def _extreme(
 def _convolution(
     s: Structure, r: Removed, op: Op, x: Sequence[Any], to: Sequence[Any]
 ) -> Sequence[Any]:
-    """With as many groups as are left; by the convolution of medjax where it is one, fast on a CPU."""
-    params, numbers = op.params, op.params["dimension_numbers"]
-    groups = x[0].shape[numbers.lhs_spec[1]] // x[1].shape[numbers.rhs_spec[1]]
-    strides, dilation = params["window_strides"], params["rhs_dilation"]
-    ours = (
-        tuple(numbers) == ((0, 4, 1, 2, 3), (4, 3, 0, 1, 2), (0, 4, 1, 2, 3))
-        and groups == 1
-        and set(params["lhs_dilation"]) == {1}
-        and params["preferred_element_type"] is None
-        and tuple(map(tuple, params["padding"]))
-        == same(x[0].shape[1:4], x[1].shape[:3], strides, dilation)
-    )
-    if ours:
-        return [conv(x[0], x[1], strides, dilation)]
-    return as_is(op, x, feature_group_count=groups)
+    return [convolve(op, x[0], x[1])]
 
 
 def _gather(s: Structure, r: Removed, op: Op, x: Sequence[Any], to: Sequence[Any]) -> Sequence[Any]:

@@ -1,0 +1,51 @@
+"""A program whose eight bits are played in float32: for training with them, and to check a graph against."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from medjax.deploy.program import Op, Program, as_is, convolve, run
+from medjax.deploy.quantize.points import Points, points
+from medjax.deploy.quantize.scales import Scale, fake, fake_weights, weight_steps
+
+Reads = Callable[[int, Any], Any]  # a point's position among the points, and what goes in there
+
+
+def quantised(program: Program, scales: Sequence[Scale], tree: Any) -> Callable[..., Any]:
+    """`fn(params, image)` of the program with a scale for each group of its `points`.
+
+    It can be compiled and differentiated: gradients pass where nothing is clipped.
+    """
+    found = points(program)
+
+    def read(number: int, x: Any) -> Any:
+        return fake(x, scales[found.points[number].group])
+
+    def fn(params: Any, image: Any) -> Any:
+        outputs = replay(program, found, [*jax.tree.leaves(params), image], read, weights=True)
+        return jax.tree.unflatten(tree, outputs)
+
+    return fn
+
+
+def replay(
+    program: Program, found: Points, inputs: Sequence[Any], read: Reads, *, weights: bool
+) -> list[Any]:
+    """Runs a program; what goes in at points is read by `read`, weights as their eight bits where wanted."""
+    places: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for number, point in enumerate(found.points):
+        places[point.op].append((point.place, number))
+    position = {id(op): k for k, op in enumerate(program.ops)}
+
+    def rule(op: Op, given: Sequence[Any]) -> Sequence[Any]:
+        k, x = position[id(op)], list(given)
+        for place, number in places.get(k, ()):
+            x[place] = read(number, x[place])
+        if weights and k in found.kernels:
+            how = found.kernels[k]
+            x[1] = fake_weights(x[1], weight_steps(x[1], how.axis, how.spread))
+        return [convolve(op, x[0], x[1])] if op.name == "conv_general_dilated" else as_is(op, x)
+
+    return run(program, inputs, rule)

@@ -1,0 +1,112 @@
+"""Eight-bit numbers: q = clip(round(x / step) + zero, low, high) stands for (q - zero) step."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from medjax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """The integers of activations, and whether their zero is 0; weights are -127 to 127 with zero 0."""
+
+    low: int
+    high: int
+    symmetric: bool
+
+
+FLAVOURS = {
+    "cpu": Flavour(0, 255, symmetric=False),  # uint8: what oneDNN and ONNX Runtime multiply
+    "tensorrt": Flavour(-128, 127, symmetric=True),
+}
+WEIGHTS = 127
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Of one tensor."""
+
+    step: float
+    zero: int
+    low: int
+    high: int
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest number that is kept."""
+        return (self.low - self.zero) * self.step, (self.high - self.zero) * self.step
+
+
+def flavour(name: str) -> Flavour:
+    """Errors: an unknown name."""
+    if name not in FLAVOURS:
+        raise UserError(
+            f"export.quantize.target: {name!r} is unknown; choose one of {', '.join(FLAVOURS)}"
+        )
+    return FLAVOURS[name]
+
+
+def scale(low: float, high: float, kind: Flavour) -> Scale:
+    """The scale that reaches from `low` to `high`, and to 0."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    if kind.symmetric:
+        step = max(-low / -kind.low, high / kind.high)
+        return Scale(float(np.float32(step)), 0, kind.low, kind.high)
+    step = float(np.float32((high - low) / (kind.high - kind.low)))
+    return Scale(
+        step, int(np.clip(round(-low / step) + kind.low, kind.low, kind.high)), kind.low, kind.high
+    )
+
+
+def weight_steps(kernel: Any, axis: int, spread: int = 1) -> Any:
+    """The step of each output channel, whose largest weight is 127; 1 where all are 0.
+
+    It has one entry along the other axes. The channels are (spread, channels) along `axis`, and those
+    of one channel share a step.
+    """
+    rows = jnp.moveaxis(kernel, axis, -1)
+    rows = rows.reshape(-1, spread, kernel.shape[axis] // spread)
+    largest = jnp.tile(jnp.abs(rows).max((0, 1)), spread)
+    steps = jnp.where(largest > 0, largest / WEIGHTS, 1.0)
+    return steps.reshape([-1 if k == axis else 1 for k in range(kernel.ndim)])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def fake(x: Any, how: Scale) -> Any:
+    """x as its eight bits would give it back; its gradient is that of a clip (Bengio 2013)."""
+    q = jnp.clip(jnp.round(x / jnp.float32(how.step)) + how.zero, how.low, how.high)
+    return (q - how.zero) * jnp.float32(how.step)
+
+
+def _fake_forward(x: Any, how: Scale) -> tuple[Any, Any]:
+    low, high = how.bounds
+    return fake(x, how), (x >= low) & (x <= high)
+
+
+def _fake_backward(how: Scale, inside: Any, slope: Any) -> tuple[Any]:
+    return (jnp.where(inside, slope, 0),)
+
+
+fake.defvjp(_fake_forward, _fake_backward)
+
+
+@jax.custom_vjp
+def fake_weights(kernel: Any, steps: Any) -> Any:
+    """Weights as their eight bits would give them back; the gradient passes, as none is clipped."""
+    return jnp.clip(jnp.round(kernel / steps), -WEIGHTS, WEIGHTS) * steps
+
+
+fake_weights.defvjp(
+    lambda kernel, steps: (fake_weights(kernel, steps), steps),
+    lambda steps, slope: (slope, jnp.zeros_like(steps)),
+)
+
+
+def integers(kernel: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """The eight bits of weights."""
+    return np.clip(np.round(kernel / steps), -WEIGHTS, WEIGHTS).astype(np.int8)

@@ -1,0 +1,171 @@
+"""Eight bits: the same in JAX as in a graph, layer by layer; scales that hold what was seen."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnxruntime
+import pytest
+
+from medjax.deploy.export.emit import emit
+from medjax.deploy.program import trace
+from medjax.deploy.quantize.calibrate import calibrate
+from medjax.deploy.quantize.fake import quantised
+from medjax.deploy.quantize.points import points
+from medjax.deploy.quantize.scales import FLAVOURS, Scale, fake, fake_weights, scale, weight_steps
+from medjax.errors import UserError
+from medjax.nn.unet import UNet
+from medjax.ops.conv import conv
+from medjax.ops.depth import depth_to_space
+
+IMAGES = [jax.random.normal(jax.random.key(i), (1, 4, 8, 8, 4)) for i in range(3)]
+
+
+def weights(*shape, seed=0):
+    return 0.3 * jax.random.normal(jax.random.key(seed), shape)
+
+
+def first(x):
+    """Channels behind the batch."""
+    return np.moveaxis(np.asarray(x), -1, 1) if x.ndim > 2 else np.asarray(x)
+
+
+def both(fn, params, target):
+    """What the graph gives and what JAX plays, for the first image; and the graph."""
+    program, shapes = trace(fn, params, IMAGES[0])
+    scales = calibrate(program, params, IMAGES, FLAVOURS[target], "minmax")
+    graph = emit(fn, params, IMAGES[0], scales)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), options)
+    played = jax.jit(quantised(program, scales, jax.tree.structure(shapes)))(params, IMAGES[0])
+    return session.run(None, {"image": first(IMAGES[0])}), jax.tree.leaves(played), graph
+
+
+LAYERS = {
+    "convolution": lambda p, x: conv(x, p["k"], (1, 2, 2)) + p["b"].reshape(1, 1, 1, 1, -1),
+    "flat": lambda p, x: conv(x, p["k"][:1], impl="native"),
+    "dense": lambda p, x: x @ p["m"],
+    "pooled": lambda p, x: x.mean((1, 2, 3)) @ p["m"],
+    "up": lambda p, x: depth_to_space(conv(x, p["u"]), (1, 2, 2)),
+    "joined": lambda p, x: conv(jnp.concatenate([x, 3 * jnp.abs(x)], -1), p["j"]),
+    "residual": lambda p, x: x + conv(x, p["r"]),
+}
+
+
+@pytest.mark.parametrize("target", FLAVOURS)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_is_the_same_in_a_graph_as_in_jax(layer, target):
+    params = {
+        **{
+            "k": weights(3, 3, 3, 4, 6),
+            "b": weights(6),
+            "m": weights(4, 5),
+            "r": weights(1, 1, 1, 4, 4),
+        },
+        **{"u": weights(1, 1, 1, 4, 12), "j": weights(3, 3, 3, 8, 2)},
+    }
+    fn = LAYERS[layer]
+    (given,), (played,), graph = both(fn, params, target)
+    np.testing.assert_allclose(
+        given, first(played), rtol=0, atol=1e-5 * float(jnp.abs(played).max())
+    )
+    exact = np.asarray(fn(params, IMAGES[0]))
+    off = np.linalg.norm(played - exact) / np.linalg.norm(exact)
+    assert 1e-4 < off < 0.02
+    assert any(node.op_type == "QuantizeLinear" for node in graph.graph.node)
+
+
+def unet():
+    model = UNet(
+        heads={"seg": 3},
+        widths=(8, 16),
+        kernels=((3, 3, 3), (3, 3, 3)),
+        strides=((1, 1, 1), (2, 2, 2)),
+        block="residual",
+    )
+    shapes = jax.eval_shape(lambda k: model.init(k, IMAGES[0], False), jax.random.key(0))["params"]
+    leaves, tree = jax.tree.flatten(shapes)
+    params = [weights(*s.shape, seed=i) for i, s in enumerate(leaves)]
+    return lambda p, x: model.apply({"params": p}, x, False)[0], jax.tree.unflatten(tree, params)
+
+
+def test_a_network_is_nearly_itself_and_four_times_smaller():
+    fn, params = unet()
+    (given,), (played,), graph = both(fn, params, "cpu")
+    exact = fn(params, IMAGES[0])["seg"]
+    off = jnp.linalg.norm(played - exact) / jnp.linalg.norm(exact)
+    assert off < 0.1
+    same = given.argmax(1) == np.asarray(played).argmax(-1)
+    assert same.mean() > 0.99  # a number that is rounded the other way is not the end of the world
+    assert len(graph.SerializeToString()) < 0.4 * len(
+        emit(fn, params, IMAGES[0]).SerializeToString()
+    )
+
+
+def test_what_is_joined_shares_a_scale_and_one_branch_of_a_sum_has_one():
+    fn, params = unet()
+    program, _ = trace(fn, params, IMAGES[0])
+    found = points(program)
+    joins = [p for p in found.points if program.ops[p.op].name == "concatenate"]
+    assert len(joins) == 2
+    assert joins[0].group == joins[1].group
+    after = program.ops[joins[0].op].outputs[0]
+    assert {p.group for p in found.points if p.value == after} == {joins[0].group}
+    sums = [p for p in found.points if program.ops[p.op].name == "add"]
+    assert len(sums) == len({p.op for p in sums}) > 0
+
+
+@pytest.mark.parametrize("target", FLAVOURS)
+def test_numbers_of_eight_bits(target):
+    how = scale(-1.0, 3.0, FLAVOURS[target])
+    x = np.linspace(-5, 7, 997, dtype=np.float32)
+    q = np.clip(np.rint(x / np.float32(how.step)) + how.zero, how.low, how.high)
+    np.testing.assert_array_equal(fake(jnp.asarray(x), how), (q - how.zero) * np.float32(how.step))
+    low, high = how.bounds
+    assert low <= -1 + how.step
+    assert high >= 3 - how.step
+    assert float(fake(jnp.float32(0), how)) == 0
+    slopes = jax.vmap(jax.grad(lambda v: fake(v, how)))(jnp.asarray(x))
+    np.testing.assert_array_equal(slopes, ((x >= low) & (x <= high)).astype(np.float32))
+
+
+def test_weights_of_eight_bits_use_all_of_them_in_every_channel():
+    kernel = weights(3, 3, 3, 4, 6).at[..., 2].set(0)
+    steps = weight_steps(kernel, 4)
+    q = fake_weights(kernel, steps) / steps
+    np.testing.assert_allclose(
+        jnp.abs(q).max((0, 1, 2, 3)), [127, 127, 0, 127, 127, 127], rtol=1e-6
+    )
+    assert (
+        float(jnp.abs(fake_weights(kernel, steps) - kernel).max())
+        <= float(steps.max()) / 2 * 1.0001
+    )
+    slope = jax.grad(lambda k: (fake_weights(k, steps) * 2).sum())(kernel)
+    np.testing.assert_array_equal(slope, jnp.full_like(kernel, 2))
+    shared = weight_steps(weights(1, 1, 1, 4, 6), 4, spread=2).reshape(2, 3)
+    np.testing.assert_array_equal(shared[0], shared[1])
+
+
+@pytest.mark.parametrize("method", ["percentile", "mse"])
+def test_an_outlier_does_not_cost_the_others_their_bits(method):
+    params, fn = {"m": weights(4, 5)}, LAYERS["dense"]
+    images = [jax.random.normal(jax.random.key(i), (1, 16, 32, 32, 4)) for i in range(2)]
+    program, _ = trace(fn, params, images[0])
+    spiked = [images[0].at[0, 0, 0, 0, 0].set(40.0), images[1]]
+    (widest,) = calibrate(program, params, spiked, FLAVOURS["cpu"], "minmax")
+    (chosen,) = calibrate(program, params, spiked, FLAVOURS["cpu"], method)
+    assert chosen.step < 0.9 * widest.step
+    assert chosen.bounds[1] > 3.5
+
+
+def test_what_has_no_scale_is_refused():
+    params, fn = {"m": weights(4, 5)}, LAYERS["dense"]
+    program, _ = trace(fn, params, IMAGES[0])
+    for images, said in (
+        (IMAGES[:1], "export.quantize.cases: 1"),
+        ([IMAGES[0], IMAGES[1].at[0, 0, 0, 0, 0].set(jnp.nan)], "no scale"),
+        ([jnp.zeros_like(IMAGES[0])] * 2, "got 0 to 0"),
+    ):
+        with pytest.raises(UserError, match=said):
+            calibrate(program, params, images, FLAVOURS["cpu"])
+    assert scale(0.0, 1.0, FLAVOURS["cpu"]) == Scale(float(np.float32(1 / 255)), 0, 0, 255)
