@@ -29,9 +29,10 @@ class SCA(nn.Module):
     ) -> tuple[Float[Array, "b d h w c"], Float[Array, "b d h w 1"]]:
         """Gate x; gives the spatial map too, in float32."""
         channels, zeros = x.shape[-1], nn.initializers.zeros
-        squeezed = jnp.mean(x, (1, 2, 3), keepdims=True, dtype=jnp.float32)
+        squeezed = jnp.mean(x, (1, 2, 3), dtype=jnp.float32)
         hidden = self.act(nn.Dense(max(channels // self.reduction, 4), name="squeeze")(squeezed))
-        c = jax.nn.sigmoid(nn.Dense(channels, kernel_init=zeros, name="excite")(hidden))
+        gate = nn.Dense(channels, kernel_init=zeros, name="excite")(hidden)
+        c = jax.nn.sigmoid(gate)[:, None, None, None]
         pooled = [jnp.mean(x, -1, keepdims=True), jnp.max(x, -1, keepdims=True)]
         kernel = (1, 7, 7) if x.shape[1] == 1 else self.kernel
         spatial = self.conv(1, kernel, use_bias=True, kernel_init=zeros, name="spatial")

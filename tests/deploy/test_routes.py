@@ -1,0 +1,59 @@
+"""StableHLO for processors that are not here, and the route by TensorFlow."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from medjax.deploy.export import tensorflow
+from medjax.deploy.export.stablehlo import load, stablehlo
+from medjax.errors import UserError
+from medjax.nn.unet import UNet
+
+IMAGE = jax.random.normal(jax.random.key(1), (1, 4, 8, 8, 2))
+
+
+@pytest.fixture(scope="module")
+def network():
+    model = UNet(
+        heads={"cls": 2, "seg": 3},
+        widths=(4, 8),
+        kernels=((1, 3, 3), (3, 3, 3)),
+        strides=((1, 1, 1), (2, 2, 2)),
+        attention="sca",
+    )
+    shapes = jax.eval_shape(lambda k: model.init(k, IMAGE, False), jax.random.key(0))["params"]
+    leaves, tree = jax.tree.flatten(shapes)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    made = [0.3 * jax.random.normal(k, s.shape) for k, s in zip(keys, leaves, strict=True)]
+    return lambda p, x: model.apply({"params": p}, x, False)[0], jax.tree.unflatten(tree, made)
+
+
+def test_stablehlo_is_lowered_for_processors_that_are_not_here(network):
+    exported = stablehlo(*network, IMAGE)
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    again = load(bytes(exported.serialize()))(IMAGE)
+    for name, wanted in network[0](network[1], IMAGE).items():
+        np.testing.assert_allclose(again[name], wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
+
+
+@pytest.mark.long
+def test_the_route_by_tensorflow_gives_a_saved_model_lite_and_onnx(network, tmp_path):
+    pytest.importorskip("tf2onnx")
+    tensorflow.convert(bytes(stablehlo(*network, IMAGE).serialize()), tmp_path)
+    assert (tmp_path / "saved_model" / "saved_model.pb").is_file()
+    assert (tmp_path / "model.tflite").stat().st_size > 1000
+    onnx.checker.check_model(str(tmp_path / "model.onnx"), full_check=True)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    given = session.run(None, {session.get_inputs()[0].name: np.asarray(IMAGE)})
+    wanted = jax.tree.leaves(network[0](network[1], IMAGE))
+    for a, b in zip(given, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * float(jnp.abs(b).max()))
+
+
+def test_what_tensorflow_cannot_do_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"export\.route: jax2tf: "):
+        tensorflow.convert(b"no model", tmp_path)
+    assert "install medjax" in tensorflow.reason("ModuleNotFoundError: No module named 'tf2onnx'")
