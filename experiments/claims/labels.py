@@ -30,6 +30,11 @@ and at 0.8425 with twice its weight; 4800 steps brought it to 0.845. All of thes
 patch apart. Judged as a whole, as its Dice is meant, it had 0.844 on seed 0 after 2400 steps, and 0.842 where
 only half of the patches exchanged a box.
 
+On hearts, seed 0, fold 0, `full` had a mean Dice of 0.763 after 600 steps at 3 mm and a width of 16, 0.785
+at 2.5 mm in twice the time, 0.816 after 1200 steps at 3 mm, and 0.790 at a width of 8 in half of that time,
+which the claim takes: 54 runs of three minutes and more on two CPU cores. It shows what labels are worth
+there, not how well a heart can be segmented.
+
 The records of `bcp` are of whole patches. The change was made after the first records, of parts, had fallen
 short, so that for `bcp` the test cases of seeds 1 and 2 were opened twice: with 16 labels it had 0.841 and
 0.829 by parts, 0.840 and 0.827 as a whole, which is no gain.
@@ -109,11 +114,12 @@ def heart(config: Config) -> None:
     """Slices of the heart, whose files lost their spacing."""
     config.data.layout = "acdc"
     config.data.spacing = (1.5, 1.5, 10.0)
-    config.plan.spacing = (10.0, 2.5, 2.5)
-    config.plan.patch = (8, 64, 64)
+    config.plan.spacing = (10.0, 3.0, 3.0)
+    config.plan.patch = (8, 48, 48)
+    config.plan.width = 8
     config.plan.stages = 4
     config.plan.batch = 4
-    config.train.steps = 600
+    config.train.steps = 1200
 
 
 def arms(steps: int, few: int, others: tuple[int, ...]) -> dict[str, tuple[Stage, ...]]:
