@@ -2,18 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Float32
 
 from medjax.space.tiling import gaussian_importance, window_starts
 
-Forward = Callable[[Array], Array]
+Forward = Callable[
+    [Any], Any
+]  # numpy arrays to arrays, which may still be in the making on a device
 Triple = tuple[int, int, int]
-
-_flip = jax.jit(jnp.flip, static_argnames="axis")
 
 
 def sliding_window(
@@ -89,12 +88,12 @@ def _outputs(
     empty = [start for start in starts if not image[_box(start, patch)].any()]
     repeated = set(empty[1:])
     wanted = [start for start in starts if start not in repeated]
-    running: tuple[list[Triple], Array] | None = None
+    running: tuple[list[Triple], Any] | None = None
     for first in range(0, len(wanted), tiles):
         group = wanted[first : first + tiles]
         filled = group + group[-1:] * (tiles - len(group))
         # A new array for each batch: XLA:CPU may read it in place while the next one is filled.
-        batch = jnp.asarray(np.stack([image[_box(start, patch)] for start in filled]))
+        batch = np.stack([image[_box(start, patch)] for start in filled])
         output = _mean_over_flips(forward, batch, flips)
         if output.shape[:4] != batch.shape[:4] or output.ndim != 5:
             raise ValueError(f"forward maps {batch.shape} to {output.shape}: not the same windows")
@@ -106,17 +105,23 @@ def _outputs(
 
 
 def _mean_over_flips(
-    forward: Forward, batch: Float[Array, "b d h w c"], flips: list[tuple[int, ...]]
-) -> Array:
+    forward: Forward, batch: Float32[np.ndarray, "b d h w c"], flips: list[tuple[int, ...]]
+) -> Any:
     # Flips stay outside of `forward`, which is compiled once and may be used with and without them.
-    total = forward(batch).astype(jnp.float32)
+    total = forward(batch).astype(np.float32)
     for axes in flips[1:]:
-        total = total + _flip(forward(_flip(batch, axis=axes)), axis=axes)
+        turned = np.ascontiguousarray(batch[_reversed(axes)])
+        total = total + forward(turned).astype(np.float32)[_reversed(axes)]
     return total / len(flips) if len(flips) > 1 else total
 
 
+def _reversed(axes: tuple[int, ...]) -> tuple[slice, ...]:
+    """The index that turns these axes of a batch around."""
+    return tuple(slice(None, None, -1 if axis in axes else None) for axis in range(5))
+
+
 def _on_host(
-    starts: list[Triple], output: Array, empty: list[Triple]
+    starts: list[Triple], output: Any, empty: list[Triple]
 ) -> Iterator[tuple[Triple, Float32[np.ndarray, "pd ph pw k"]]]:
     # Ends with the starts: the repeated windows that filled the batch are left out.
     for start, found in zip(starts, np.asarray(output), strict=False):

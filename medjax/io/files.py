@@ -1,11 +1,13 @@
 """Read and write images of every format by their suffix."""
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from medjax.errors import UserError
-from medjax.io import itk, nifti, raster
+from medjax.io import nifti
 from medjax.space.volume import Affine, Header, Volume
 
 NIFTI = (".nii", ".nii.gz")
@@ -25,11 +27,11 @@ def read(path: str | Path) -> Volume:
     if suffix in NIFTI:
         volume = nifti.read(path)
     elif suffix in ITK:
-        volume = itk.read(path)
+        volume = _codec("itk").read(path)
     elif suffix in RASTER:
-        volume = raster.read(path)
+        volume = _codec("raster").read(path)
     else:
-        volume = itk.read_series(path)
+        volume = _codec("itk").read_series(path)
     _check_affine(volume.affine, path)
     return volume
 
@@ -44,7 +46,7 @@ def read_header(path: str | Path) -> Header:
     if suffix in NIFTI:
         header = nifti.read_header(path)
     elif suffix in ITK:
-        header = itk.read_header(path)
+        header = _codec("itk").read_header(path)
     else:
         volume = read(path)
         header = Header(volume.array.shape, volume.affine, volume.array.dtype)
@@ -69,11 +71,21 @@ def write(volume: Volume, path: str | Path) -> None:
         if suffix in NIFTI:
             nifti.write(volume, path)
         elif suffix in ITK:
-            itk.write(volume, path)
+            _codec("itk").write(volume, path)
         else:
-            raster.write(volume, path)
+            _codec("raster").write(volume, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error}); choose another place") from error
+
+
+def _codec(name: str) -> Any:
+    """`medjax.io.itk` or `medjax.io.raster`, whose libraries load slowly and may be missing on a device."""
+    try:
+        return import_module(f"medjax.io.{name}")
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"this format needs {error.name}, which is not installed; install it, or give NIfTI files"
+        ) from error
 
 
 def _suffix(path: Path, writing: bool = False) -> str:

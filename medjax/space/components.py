@@ -1,8 +1,13 @@
 """Where a mask lies, and its largest connected pieces."""
 
-import cc3d
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Integer, Shaped
+from scipy import ndimage
+
+try:
+    import cc3d
+except ModuleNotFoundError:  # on a device: SciPy gives the same, more slowly
+    cc3d = None
 
 Box = tuple[slice, slice, slice]
 
@@ -48,7 +53,7 @@ def largest_component(labels: Shaped[np.ndarray, "x y z"]) -> Shaped[np.ndarray,
     inside = np.ascontiguousarray(labels[box])
     if not inside.size:
         return kept
-    components = cc3d.connected_components(inside, connectivity=26)
+    components = _components(inside)
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
     class_of = np.zeros(sizes.size, labels.dtype)
@@ -58,3 +63,16 @@ def largest_component(labels: Shaped[np.ndarray, "x y z"]) -> Shaped[np.ndarray,
         survives[np.argmax(np.where(class_of == value, sizes, 0))] = True
     kept[box] = np.where(survives[components], inside, 0)
     return kept
+
+
+def _components(labels: Shaped[np.ndarray, "x y z"]) -> Integer[np.ndarray, "x y z"]:
+    """Numbers from 1 on for the 26-connected components of every class, in scan order within a class."""
+    if cc3d is not None:
+        return cc3d.connected_components(labels, connectivity=26)
+    found = np.zeros(labels.shape, np.int32)
+    for value in np.unique(labels[labels != 0]):
+        mask = labels == value
+        parts = np.zeros(labels.shape, np.int32)
+        ndimage.label(mask, np.ones((3, 3, 3)), output=parts)
+        found[mask] = parts[mask] + found.max()
+    return found

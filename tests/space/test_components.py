@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from medjax.space import components
 from medjax.space.components import bounding_box, joint_box, largest_component
 
 
@@ -59,3 +60,15 @@ def test_empty_and_single_components_come_back_unchanged():
     np.testing.assert_array_equal(largest_component(labels), labels)
     labels[1:3, 1:3, 1:3] = 3
     np.testing.assert_array_equal(largest_component(labels), labels)
+
+
+def test_a_device_without_cc3d_finds_the_same(monkeypatch):
+    rng = np.random.default_rng(1)
+    maps = [
+        rng.integers(0, 3, (9, 8, 7)) * (rng.random((9, 8, 7)) < 0.3),
+        rng.random((6, 7, 1)) < 0.4,
+    ]
+    fast = [components.largest_component(labels) for labels in maps]
+    monkeypatch.setattr(components, "cc3d", None)
+    for labels, wanted in zip(maps, fast, strict=True):
+        np.testing.assert_array_equal(components.largest_component(labels), wanted)

@@ -78,8 +78,7 @@ def _model(e: Emitter, shapes: Any, source: int) -> onnx.ModelProto:
         if e.known(value):
             raise ValueError(f"{name} does not hang on the image")
         e.whole(value)
-        e.node("Identity", [e.within(value, channels_first(e.rank(value)))])
-        e.nodes[-1].output[0] = name
+        _end(e, e.within(value, channels_first(e.rank(value))), name)
         ends.append((name, value))
     if e.sums:
         e.fixed.append("a sum over space")
@@ -96,6 +95,19 @@ def _model(e: Emitter, shapes: Any, source: int) -> onnx.ModelProto:
     model = helper.make_model(graph, opset_imports=opset, ir_version=10, producer_name="medjax")
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _end(e: Emitter, tensor: str, name: str) -> None:
+    """Gives a tensor the name of an output; one that has a name to keep is repeated."""
+    node = e.named.pop(tensor, None)
+    if node is None:
+        e.nodes.append(helper.make_node("Identity", [tensor], [name], name=name))
+        return
+    node.output[0] = name
+    for other in e.nodes:
+        for k, given in enumerate(other.input):
+            if given == tensor:
+                other.input[k] = name
 
 
 def _needed(e: Emitter, ends: list[str]) -> list[onnx.NodeProto]:
