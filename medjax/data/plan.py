@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,8 @@ class Plan:
     strides and widths are per stage, the first stride is 1. coarse_axis: the network axis along
     which nothing is interpolated. Memory in GiB: step_gb of a training step's features, case_gb of
     the mean prepared case, largest_gb of the largest case as it is read. targets: the classes of cases;
-    objects: the class or region whose parts are to be found, or "".
+    objects: the class or region whose parts are to be found, or "". pruned: entries of parameters that the
+    network has lost, by path and axis (`deploy.prune`).
     """
 
     dimensions: int
@@ -57,6 +58,7 @@ class Plan:
     assumed: dict[str, Any]
     targets: tuple[str, ...] = ()
     objects: str = ""
+    pruned: dict[str, Any] = field(default_factory=dict)
 
     @property
     def labels(self) -> Convention:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import optax
 
 from medjax.data.augment import Augmentation, Motion, default, spatial
 from medjax.data.plan import Plan
+from medjax.deploy.prune.pruned import Pruned
 from medjax.errors import UserError
 from medjax.losses import weighting
 from medjax.modes.defaults import Config
@@ -33,7 +34,16 @@ def dtype(config: Config) -> Any:
     return jnp.bfloat16 if half else jnp.float32
 
 
-def model(config: Config, plan: Plan) -> UNet | Twin:
+Network: TypeAlias = UNet | Twin | Pruned
+
+
+def model(config: Config, plan: Plan) -> Network:
+    """The network of the plan, without what was pruned of it."""
+    made = whole(config, plan)
+    return Pruned(made, plan.pruned) if plan.pruned else made
+
+
+def whole(config: Config, plan: Plan) -> UNet | Twin:
     """The network of the plan with the config's blocks, two for `cps`; for `masked` it makes the channels.
 
     Errors name the key.
@@ -57,7 +67,7 @@ def model(config: Config, plan: Plan) -> UNet | Twin:
     return Twin(make) if config.train.paradigm == "cps" else make()
 
 
-def segmenter(config: Config, plan: Plan, network: UNet | Twin) -> Segmenter:
+def segmenter(config: Config, plan: Plan, network: Network) -> Segmenter:
     """The network with what the losses must know of the plan's classes."""
     return Segmenter(network, plan.groups, plan.exclusive, config.train.batch_dice, plan.undecided)
 
@@ -107,7 +117,7 @@ def optimizer(config: Config) -> optax.GradientTransformation:
     )
 
 
-def params(network: UNet | Twin, plan: Plan, seed: int) -> Any:
+def params(network: Network, plan: Plan, seed: int) -> Any:
     """The weights at the start, a function of the seed."""
     image = jnp.zeros((1, *plan.patch, len(plan.channels)))
     return drawn(lambda key: network.init(key, image, False)["params"], seed)
@@ -191,9 +201,7 @@ def _averages(ema: bool) -> tuple[step.After, ...]:
     return (step.average,) if ema else ()
 
 
-def start(
-    config: Config, plan: Plan, network: UNet | Twin, trained: Any = None, *, ema: bool
-) -> State:
+def start(config: Config, plan: Plan, network: Network, trained: Any = None, *, ema: bool) -> State:
     """The state before the first step, with `trained` weights where they are given."""
     first = params(network, plan, config.seed) if trained is None else trained
     made = create(first, optimizer(config), horizon=config.train.steps, ema=ema)

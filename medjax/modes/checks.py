@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from medjax.errors import UserError
-from medjax.modes import build
+from medjax.modes import build, prune
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import SEMI
 from medjax.train.tasks import TERMS
@@ -35,6 +35,7 @@ def check(config: Config, paradigms: Sequence[str]) -> None:
     _check_tasks(config)
     _check_semi(config)
     _check_masked(config)
+    prune.check(config)
     if train.minutes <= 0 and train.steps < 1:
         raise UserError("train.steps: a run needs at least one step, or train.minutes")
     if train.batch_dice and train.accumulate > 1:

@@ -112,6 +112,15 @@ def defaults(name: str) -> Config:
     train.log_every = 10
     train.tensorboard = False  # through clu; tensorflow takes some seconds and 0.6 GB
 
+    config.prune = prune = (
+        ConfigDict()
+    )  # channels of the network of train.start_from, before training
+    prune.ratio = 0.0  # share of them that goes; 0: none
+    prune.scope = "family"  # of each family of layers that hang together; global: of all
+    prune.score = "magnitude"  # the smallest weights go; random: a control
+    prune.multiple = 8  # what is left of a layer is rounded up to so many channels
+    prune.exclude = ()  # patterns of parameters that stay whole
+
     config.semi = semi = ConfigDict()  # of the paradigms that learn from cases without labels too
     semi.unlabelled = 1  # patches without a label for each with one
     semi.weight = 1.0  # factor of what each method counts for them (modes/semi.py)

@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from medjax.data import cache
 from medjax.data.patches import iterate, patches
 from medjax.data.plan import Plan, read_plan
 from medjax.errors import UserError
-from medjax.modes import build, cyclegan, experiment, masked, semi, supervised, synthetic
+from medjax.modes import build, cyclegan, experiment, masked, prune, semi, supervised, synthetic
 from medjax.modes.checks import check
 from medjax.modes.defaults import Config
 from medjax.modes.eval import BASELINE, evaluate
@@ -60,7 +61,8 @@ def train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
     stored = experiment.claim(config, workdir)
     run = experiment.prepare_experiment(config, workdir)
     _announce(run)
-    trained = trained_weights(run)
+    run = prune.inherited(run)
+    run, trained = prune.pruned(run, trained_weights(run))
     bare = config.train.paradigm in experiment.UNLABELLED
     labels = config.train.paradigm != "masked"
     parts = ("train", "validation", *(("unlabelled",) if bare else ()))
@@ -90,7 +92,8 @@ def trained_weights(run: Experiment) -> Any:
     folder = Path(config.train.start_from)
     its_config = experiment.stored_config(config, folder)
     its_plan = read_plan(folder / "plan.json")
-    ours, theirs = _network(config, plan), _network(its_config, its_plan)
+    before = replace(plan, pruned={}) if config.prune.ratio else plan  # what is pruned now
+    ours, theirs = _network(config, before), _network(its_config, its_plan)
     paradigms = its_config.train.paradigm, config.train.paradigm
     trunk = paradigms[0] == "masked" and paradigms[1] != "masked"  # the head is made anew
     differ = [
@@ -129,8 +132,16 @@ def _network(config: Config, plan: Plan) -> dict[str, Any]:
         "widths": plan.widths,
         "kernels": plan.kernels,
         "strides": plan.strides,
+        "pruned": _lost(plan),
         **{f"model.{name}": v for name, v in config.model.items() if name != "dropout"},
     }
+
+
+def _lost(plan: Plan) -> str:
+    """What was pruned of a network, in short; other channels have another number."""
+    if not plan.pruned:
+        return "nothing"
+    return f"channels of {len(plan.pruned)} parameters, number {results.sha256(plan.pruned)[:8]}"
 
 
 def fit(

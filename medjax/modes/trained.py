@@ -11,10 +11,9 @@ from medjax.errors import UserError
 from medjax.infer.findings import Finder, looker
 from medjax.infer.predictor import Predictor, forward
 from medjax.modes import build, experiment
+from medjax.modes.build import Network
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
-from medjax.nn.twin import Twin
-from medjax.nn.unet import UNet
 from medjax.train import checkpoint, results, state
 
 
@@ -50,9 +49,7 @@ def met(config: Config, workdir: Path, cases: Iterable[str]) -> list[str]:
     return sorted({*learned_from(config, workdir), *validation} & {*cases})
 
 
-def load_weights(
-    config: Config, plan: Plan, workdir: Path
-) -> tuple[UNet | Twin, Any, dict[str, Any]]:
+def load_weights(config: Config, plan: Plan, workdir: Path) -> tuple[Network, Any, dict[str, Any]]:
     """Model, weights and facts of a segmenter's checkpoint. Errors: none there, or of another model."""
     model = build.model(config, plan)
     like = build.start(config, plan, model, ema=config.train.ema)
@@ -67,7 +64,7 @@ def mirror_axes(config: Config, plan: Plan) -> tuple[int, ...]:
     return tuple(axis for axis in range(3) if plan.patch[axis] > 1)
 
 
-def build_predictor(config: Config, plan: Plan, model: UNet | Twin, params: Any) -> Predictor:
+def build_predictor(config: Config, plan: Plan, model: Network, params: Any) -> Predictor:
     """The trained model as a function of scans."""
     tiles = config.eval.tiles or max(2, jax.device_count())
     return Predictor(
@@ -84,7 +81,7 @@ def finds(config: Config) -> bool:
     return any(task != "segmentation" for task in config.tasks.learn)
 
 
-def build_finder(config: Config, plan: Plan, model: UNet | Twin, params: Any) -> Finder:
+def build_finder(config: Config, plan: Plan, model: Network, params: Any) -> Finder:
     """The trained model as a function from scans to classes and objects."""
     return Finder(
         look=looker(model, params),

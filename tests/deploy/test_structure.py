@@ -283,7 +283,7 @@ def test_what_is_left_can_be_trained_at_any_size(rng):
 def test_entries_that_are_no_units_are_refused(rng):
     params = {"a": dense(rng, 3, 6), "b": dense(rng, 6, 2)}
     found = analyse(lambda p, x: x @ p["a"] @ p["b"], params, dense(rng, 4, 3))
-    assert found.removed({"a": {1: [2]}, "b": {0: [2]}})
-    for wrong in ({"a": {1: [2]}}, {"a": {0: [1]}}, {"c": {0: [1]}}):
+    assert found.removed({"a": {"1": [2]}, "b": {"0": [2]}})
+    for wrong in ({"a": {"1": [2]}}, {"a": {"0": [1]}}, {"c": {"0": [1]}}):
         with pytest.raises(UserError, match="no units of this network"):
             found.removed(wrong)

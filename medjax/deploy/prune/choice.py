@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from medjax.deploy.prune.structure import Family, Removed, Structure
-from medjax.errors import UserError
 
 Scores = Mapping[int, float]  # of each unit; the lowest go first
 
@@ -57,7 +56,7 @@ def choose(
     Errors: a ratio outside of [0, 1).
     """
     if not 0 <= ratio < 1:
-        raise UserError(f"export.prune.ratio: {ratio} is no share; give 0 up to less than 1")
+        raise ValueError(f"ratio {ratio}: 0 up to less than 1 is needed")
     families = [f for f in structure.families if not _excluded(f, exclude)]
     wanted = {family: round(len(family.units) * ratio) for family in families}
     if scope == "global":

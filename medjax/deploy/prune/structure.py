@@ -20,7 +20,7 @@ from medjax.errors import UserError
 
 RULES = {**entrywise.RULES, **moves.RULES, **sums.RULES, **loops.RULES}
 Removed = frozenset[int]  # labels of units
-Entries = Mapping[str, Mapping[int, Sequence[int]]]  # of parameters by path and axis
+Entries = Mapping[str, Mapping[str, Sequence[int]]]  # of parameters by path and axis, as in JSON
 
 
 @dataclass(frozen=True)
@@ -114,24 +114,22 @@ class Structure:
         axes = self.coupling.axes(value)
         return tuple(len(self.kept(axis, removed)) if axis else 1 for axis in axes)
 
-    def entries(self, removed: Removed) -> dict[str, dict[int, list[int]]]:
+    def entries(self, removed: Removed) -> dict[str, dict[str, list[int]]]:
         """What is removed, by path and axis: what a checkpoint keeps."""
-        found: dict[str, dict[int, list[int]]] = defaultdict(dict)
+        found: dict[str, dict[str, list[int]]] = defaultdict(dict)
         for leaf, k, labels in self.parameters():
             gone = np.flatnonzero(np.isin(labels, list(removed))).tolist()
             if gone:
-                found[self.paths[leaf]][k] = gone
+                found[self.paths[leaf]][str(k)] = gone
         return dict(found)
 
     def removed(self, entries: Entries) -> Removed:
         """The units that were removed. Errors: entries that are no whole units of this network."""
+        wanted = {path: {k: list(gone) for k, gone in own.items()} for path, own in entries.items()}
         found: set[int] = set()
         for leaf, k, labels in self.parameters():
-            found |= set(labels[list(entries.get(self.paths[leaf], {}).get(k, ()))].tolist())
-        if -1 in found or self.entries(frozenset(found)) != {
-            path: {axis: list(gone) for axis, gone in axes.items()}
-            for path, axes in entries.items()
-        }:
+            found |= set(labels[wanted.get(self.paths[leaf], {}).get(str(k), [])].tolist())
+        if -1 in found or self.entries(frozenset(found)) != wanted:
             raise UserError(
                 "what was pruned are no units of this network; it is another model or version"
             )

@@ -1,0 +1,101 @@
+"""A run whose network loses channels before it trains: what is left, after a kill and in later runs."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from medjax.modes import train as modes
+
+FLAGS = {
+    "data.folds": 3,
+    "data.validation": 0.25,
+    "plan.patch": (8, 8, 8),
+    "plan.batch": 2,
+    "plan.width": 8,
+    "plan.stages": 2,
+    "augment.strength": 0.0,
+    "train.steps": 4,
+    "train.warmup": 0,
+    "train.validations": 2,
+    "train.validation_batches": 1,
+    "train.devices": 1,
+    "eval.mirror": False,
+    "eval.largest_component": False,
+}
+HALF = {"prune.ratio": 0.5, "prune.multiple": 1}
+
+
+@pytest.fixture(scope="module")
+def train(make_scans, train_on, tmp_path_factory):
+    """`train(workdir, {key: value})`: a run in this process on six small cases made here."""
+    root = tmp_path_factory.mktemp("prune") / "scans"
+    make_scans(root)
+    return train_on(root, FLAGS)
+
+
+@pytest.fixture(scope="module")
+def whole(train, tmp_path_factory):
+    """A run of the whole network."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    train(workdir, {})
+    return workdir
+
+
+def size(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_half_of_the_channels_go_and_the_rest_is_trained_judged_and_predicts(
+    train, whole, last_state, tmp_path, capsys
+):
+    workdir = tmp_path / "half"
+    start = {"train.start_from": str(whole)}
+    train(workdir, {**start, **HALF, "train.learning_rate": 0.0, "train.weight_decay": 0.0})
+    assert "pruned 36 of 72 channels" in capsys.readouterr().out
+    before, after = last_state(whole)["extra"]["ema"], last_state(workdir)["params"]
+    assert 0.2 < size(after) / size(before) < 0.35
+    lost = json.loads((workdir / "plan.json").read_text("utf-8"))["pruned"]
+    kernel = before["seg"]["Conv_0"]["kernel"]
+    (axis,) = lost["seg/Conv_0/kernel"]
+    kept = np.delete(kernel, lost["seg/Conv_0/kernel"][axis], axis=int(axis))
+    np.testing.assert_array_equal(after["seg"]["Conv_0"]["kernel"], kept)
+    results = json.loads((workdir / "results.json").read_text("utf-8"))
+    assert results["metrics"]["tumour"]["dice"]["n"] == 2
+
+    again = tmp_path / "again"  # goes on with the network that it is given
+    train(again, {**start, "train.start_from": str(workdir), "train.steps": 1})
+    assert size(last_state(again)["params"]) == size(after)
+    with pytest.raises(SystemExit):
+        train(tmp_path / "twice", {"train.start_from": str(workdir), **HALF})
+    assert "pruned differ" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_a_killed_run_ends_in_the_same_bits(
+    train, whole, last_state, cut_and_resume, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(modes, "evaluate", lambda *run: None)
+    changes = {"train.start_from": str(whole), **HALF}
+    train(tmp_path / "whole", changes)
+    cut_and_resume(train, tmp_path / "broken", changes, at=3)
+    states = (last_state(tmp_path / name) for name in ("whole", "broken"))
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"prune.ratio": 0.5}, "name its run in train.start_from"),
+        ({"prune.ratio": 1.5}, "prune.ratio: 1.5 is no share"),
+        ({**HALF, "train.start_from": "x", "prune.scope": "all"}, "choose family or global"),
+        ({**HALF, "train.start_from": "x", "train.paradigm": "masked"}, "is not for masked"),
+    ],
+)
+def test_mistakes_end_in_one_line(changes, said, train, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train(tmp_path / "run", changes)
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
