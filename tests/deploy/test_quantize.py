@@ -89,6 +89,7 @@ def unet():
     return lambda p, x: model.apply({"params": p}, x, False)[0], jax.tree.unflatten(tree, params)
 
 
+@pytest.mark.long
 def test_a_network_is_nearly_itself_and_four_times_smaller():
     fn, params = unet()
     (given,), (played,), graph = both(fn, params, "cpu")

@@ -64,24 +64,22 @@ def test_half_of_the_channels_go_and_the_rest_is_trained_judged_and_predicts(
     results = json.loads((workdir / "results.json").read_text("utf-8"))
     assert results["metrics"]["tumour"]["dice"]["n"] == 2
 
-    again = tmp_path / "again"  # goes on with the network that it is given
-    train(again, {**start, "train.start_from": str(workdir), "train.steps": 1})
-    assert size(last_state(again)["params"]) == size(after)
-    with pytest.raises(SystemExit):
-        train(tmp_path / "twice", {"train.start_from": str(workdir), **HALF})
-    assert "pruned differ" in capsys.readouterr().err
-
 
 @pytest.mark.long
-def test_a_killed_run_ends_in_the_same_bits(
-    train, whole, last_state, cut_and_resume, tmp_path, monkeypatch
+def test_a_killed_run_ends_in_the_same_bits_and_hands_its_network_on(
+    train, whole, last_state, cut_and_resume, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(modes, "evaluate", lambda *run: None)
     changes = {"train.start_from": str(whole), **HALF}
-    train(tmp_path / "whole", changes)
-    cut_and_resume(train, tmp_path / "broken", changes, at=3)
-    states = (last_state(tmp_path / name) for name in ("whole", "broken"))
-    jax.tree.map(np.testing.assert_array_equal, *states)
+    first, broken, again = (tmp_path / name for name in ("first", "broken", "again"))
+    train(first, changes)
+    cut_and_resume(train, broken, changes, at=3)
+    jax.tree.map(np.testing.assert_array_equal, last_state(first), last_state(broken))
+    train(again, {"train.start_from": str(first), "train.steps": 1})
+    assert size(last_state(again)["params"]) == size(last_state(first)["params"])
+    with pytest.raises(SystemExit):
+        train(tmp_path / "twice", {"train.start_from": str(first), **HALF})
+    assert "pruned differ" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax.numpy as jnp
 import nibabel as nib
 import numpy as np
 import pytest
@@ -46,8 +47,6 @@ def perfect(image):
 
 
 def _stack(lesion):
-    import jax.numpy as jnp
-
     return jnp.stack([1 - lesion, lesion], -1)
 
 
@@ -63,8 +62,6 @@ def test_a_perfect_model_scores_one_on_the_native_grid(cases, tmp_path):
 
 def test_a_shift_of_one_voxel_is_measured_in_mm(cases, tmp_path):
     def late(image):
-        import jax.numpy as jnp
-
         return jnp.roll(perfect(image), 1, axis=1)  # d is x, the coarsest axis: 2 mm
 
     rows = judge(cases[:2], predictor(cases[:2], late), tmp_path / "out")
@@ -73,7 +70,7 @@ def test_a_shift_of_one_voxel_is_measured_in_mm(cases, tmp_path):
 
 def test_the_largest_component_is_kept_only_where_it_helps(cases):
     def stray(image):
-        lesion = perfect(image)[..., 1]
+        lesion = jnp.asarray(perfect(image)[..., 1])
         return _stack(lesion.at[:, 0, 0, 0].set(1.0))
 
     single = [cases[0], cases[1], cases[0]]
