@@ -163,7 +163,7 @@ def test_what_has_no_scale_is_refused():
     params, fn = {"m": weights(4, 5)}, LAYERS["dense"]
     program, _ = trace(fn, params, IMAGES[0])
     for images, said in (
-        (IMAGES[:1], "export.quantize.cases: 1"),
+        (IMAGES[:1], "calibration: 1 images; give 2"),
         ([IMAGES[0], IMAGES[1].at[0, 0, 0, 0, 0].set(jnp.nan)], "no scale"),
         ([jnp.zeros_like(IMAGES[0])] * 2, "got 0 to 0"),
     ):

@@ -57,6 +57,6 @@ def test_the_route_by_tensorflow_gives_a_saved_model_lite_and_onnx(network, tmp_
 
 
 def test_what_tensorflow_cannot_do_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"export\.route: jax2tf: "):
+    with pytest.raises(UserError, match="export by jax2tf: "):
         tensorflow.convert(b"no model", tmp_path)
     assert "install medjax" in tensorflow.reason("ModuleNotFoundError: No module named 'tf2onnx'")

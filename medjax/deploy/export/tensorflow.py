@@ -30,13 +30,13 @@ def convert(model: bytes, folder: Path) -> None:
         check=False,
     )
     if done.returncode:
-        raise UserError(f"export.route: jax2tf: {reason(done.stderr)}")
+        raise UserError(f"export by jax2tf: {reason(done.stderr)}")
 
 
 def reason(said: str) -> str:
     """The line of an error that says most."""
     if any(f"No module named '{name}'" in said for name in NEEDED):
-        return "needs TensorFlow and tf2onnx; install medjax[edge], or set export.route to direct"
+        return "needs TensorFlow and tf2onnx; install medjax[edge]"
     lines = [line.strip() for line in said.splitlines() if "error:" in line or "Error:" in line]
     return lines[0] if lines else (said.strip().splitlines() or ["it ended without a word"])[-1]
 

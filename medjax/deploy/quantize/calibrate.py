@@ -33,7 +33,7 @@ def calibrate(
     all the same.
     """
     if len(images) < FEWEST:
-        raise UserError(f"export.quantize.cases: {len(images)}; give {FEWEST} or more that train")
+        raise UserError(f"calibration: {len(images)} images; give {FEWEST} or more that train")
     found, leaves = points(program), jax.tree.leaves(params)
     extremes = jax.jit(lambda x: _gather(program, found, [*leaves, x], _extremes, _wider))
     seen = np.array([extremes(image) for image in images], np.float64)
@@ -41,7 +41,7 @@ def calibrate(
     for group, (a, b) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
         if not (np.isfinite(a) and np.isfinite(b)) or a == b:
             op = next(program.ops[p.op] for p in found.points if p.group == group)
-            raise UserError(f"export.quantize: {op.says} got {a:g} to {b:g}, which has no scale")
+            raise UserError(f"calibration: {op.says} got {a:g} to {b:g}, which has no scale")
     if method == "minmax":
         return [scale(a, b, kind) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
 

@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medjax.errors import UserError
-
 
 @dataclass(frozen=True)
 class Flavour:
@@ -40,15 +38,6 @@ class Scale:
     def bounds(self) -> tuple[float, float]:
         """The smallest and the largest number that is kept."""
         return (self.low - self.zero) * self.step, (self.high - self.zero) * self.step
-
-
-def flavour(name: str) -> Flavour:
-    """Errors: an unknown name."""
-    if name not in FLAVOURS:
-        raise UserError(
-            f"export.quantize.target: {name!r} is unknown; choose one of {', '.join(FLAVOURS)}"
-        )
-    return FLAVOURS[name]
 
 
 def scale(low: float, high: float, kind: Flavour) -> Scale:
