@@ -16,6 +16,7 @@ MODES = {
     "verify": "medjax.modes.verify",
     "synthesize": "medjax.modes.synthesize",
     "claims": "medjax.modes.claims",
+    "export": "medjax.modes.export",
 }
 USAGE = """usage: python launch.py --config FILE [--config.KEY=VALUE ...] [--mode MODE] [--workdir DIR]
 
@@ -51,7 +52,7 @@ def run(arguments: list[str] | None = None) -> None:
     except UserError as error:
         if debug:
             raise
-        _fail(str(error))
+        _fail(str(error), code=error.code)
     except Exception as error:
         if debug:
             raise

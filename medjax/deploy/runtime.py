@@ -9,6 +9,7 @@ INPUT is a scan or a folder of scans, OUTPUT a file or a folder. Needs NumPy, Sc
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ MOST_STRETCH = (
 )
 TILES = 2  # at a time, where the model takes any number
 Outputs = Mapping[str, Any]
+Opened = tuple[Any, dict[str, str], list[Any], list[str]]  # run, metadata, shape, names of outputs
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def _check_spacing(scan: Scan, facts: Facts, name: str) -> None:
 
 
 def open_model(path: str | Path, provider: str = "onnxruntime", threads: int = 0) -> Model:
-    """A model file in ONNX Runtime or OpenVINO, in float32 but for what is quantised. `threads`: 0 for all.
+    """A model file in one of PROVIDERS, in float32 but for what is quantised or said. `threads`: 0 for all.
 
     Errors: no such file, no ONNX, no description, or one that does not fit the graph; a runtime that
     is not installed.
@@ -125,33 +127,50 @@ def _line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
-def _onnxruntime(path: str, threads: int) -> tuple[Any, dict[str, str], list[Any], list[str]]:
+def session(model: str | bytes, *, threads: int = 0, optimised: bool = True) -> Any:
+    """ONNX Runtime's session of a file or its bytes, as a function of images; `threads`: 0 for all."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-
-    def run(image: np.ndarray) -> Outputs:
-        return dict(zip(names, session.run(None, {"image": image}), strict=True))
-
-    metadata = session.get_modelmeta().custom_metadata_map
-    return run, dict(metadata), session.get_inputs()[0].shape, names
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return _Session(
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    )
 
 
-def _openvino(path: str, threads: int) -> tuple[Any, dict[str, str], list[Any], list[str]]:
+class _Session:
+    """Images (n, c, d, h, w) to outputs by name."""
+
+    def __init__(self, opened: Any):
+        self.opened = opened
+        self.names = [output.name for output in opened.get_outputs()]
+
+    def __call__(self, image: np.ndarray) -> Outputs:
+        return dict(zip(self.names, self.opened.run(None, {"image": image}), strict=True))
+
+
+def _onnxruntime(path: str, threads: int, *, optimised: bool = True) -> Opened:
+    run = session(path, threads=threads, optimised=optimised)
+    metadata = run.opened.get_modelmeta().custom_metadata_map
+    return run, dict(metadata), run.opened.get_inputs()[0].shape, run.names
+
+
+def _openvino(path: str, threads: int, *, precision: str = "f32") -> Opened:
     # It would tell its makers, from a process that it forks; nothing leaves a hospital.
     sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
     import openvino
 
     core = openvino.Core()
     model = core.read_model(path)
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}  # its own choice is bfloat16
+    # its own choice is bfloat16 wherever the processor has it
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     compiled = core.compile_model(model, "CPU", settings)
-    names = [output.get_any_name() for output in compiled.outputs]
+    # a tensor that an operation without effect was cut off from has the names of both
+    names = [min(output.get_names(), key=len) for output in compiled.outputs]
     request = compiled.create_infer_request()
 
     def run(image: np.ndarray) -> Outputs:
@@ -165,7 +184,12 @@ def _openvino(path: str, threads: int) -> tuple[Any, dict[str, str], list[Any], 
     return run, metadata, shape, names
 
 
-PROVIDERS = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+PROVIDERS = {
+    "onnxruntime": _onnxruntime,
+    "onnxruntime-plain": partial(_onnxruntime, optimised=False),  # to compare with
+    "openvino": _openvino,
+    "openvino-bf16": partial(_openvino, precision="bf16"),
+}
 
 
 def predict(model: Model, case: Case, output: Path) -> None:

@@ -1,7 +1,8 @@
-"""What voxels without a label can teach: agreement of two predictions, and labels that a network gives."""
+"""What another prediction can teach: agreement, imitation, and labels that a network gives."""
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -27,6 +28,28 @@ def squared_error(ours: Probabilities, theirs: Probabilities, seen: Bool[Array, 
     """
     error = jnp.square(ours - theirs).mean(axis=-1)
     return jnp.sum(error * seen), jnp.sum(seen, dtype=jnp.float32)
+
+
+def imitation(
+    ours: Float[Array, "b d h w k"],
+    theirs: Float[Array, "b d h w k"],
+    *,
+    exclusive: bool,
+    temperature: float,
+) -> Pair:
+    """T^2 KL(p || q) of logits at temperature T, p of `theirs` and q of `ours`, per voxel (Hinton 2015).
+
+    Of regions, the mean of the binary ones. It is 0 where both say the same, and its gradient does not
+    hang on T while both are flat.
+    """
+    a, b = theirs / temperature, ours / temperature
+    if exclusive:
+        log_p, log_q = jax.nn.log_softmax(a), jax.nn.log_softmax(b)
+        apart = (jnp.exp(log_p) * (log_p - log_q)).sum(axis=-1)
+    else:
+        p = jax.nn.sigmoid(a)
+        apart = (p * (a - b) + jax.nn.softplus(b) - jax.nn.softplus(a)).mean(axis=-1)
+    return temperature**2 * jnp.sum(apart), jnp.float32(apart.size)
 
 
 def decided(probabilities: Probabilities, *, exclusive: bool) -> Probabilities:

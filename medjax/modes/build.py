@@ -10,13 +10,14 @@ import optax
 
 from medjax.data.augment import Augmentation, Motion, default, spatial
 from medjax.data.plan import Plan
-from medjax.deploy.prune.pruned import Pruned
+from medjax.deploy.prune.pruned import Pruned, shapes_of
 from medjax.errors import UserError
 from medjax.losses import weighting
 from medjax.modes.defaults import Config
 from medjax.nn.twin import Twin
 from medjax.nn.unet import UNet
 from medjax.train import optim, step, weigh
+from medjax.train.distill import TEACHER
 from medjax.train.state import State, create
 from medjax.train.step import Loss
 from medjax.train.supervised import Segmenter
@@ -65,6 +66,11 @@ def whole(config: Config, plan: Plan) -> UNet | Twin:
         **config.model,
     )
     return Twin(make) if config.train.paradigm == "cps" else make()
+
+
+def distils(config: Config) -> bool:
+    """Whether a pruned network learns from the whole one."""
+    return bool(config.prune.ratio and config.prune.distill)
 
 
 def segmenter(config: Config, plan: Plan, network: Network) -> Segmenter:
@@ -201,10 +207,27 @@ def _averages(ema: bool) -> tuple[step.After, ...]:
     return (step.average,) if ema else ()
 
 
-def start(config: Config, plan: Plan, network: Network, trained: Any = None, *, ema: bool) -> State:
-    """The state before the first step, with `trained` weights where they are given."""
+def start(
+    config: Config,
+    plan: Plan,
+    network: Network,
+    trained: Any = None,
+    *,
+    ema: bool,
+    teacher: Any = None,
+) -> State:
+    """The state before the first step, with `trained` weights where they are given.
+
+    `teacher`: the weights of the whole network, where a pruned one learns from it; a run that goes on has
+    them in its checkpoint.
+    """
     first = params(network, plan, config.seed) if trained is None else trained
     made = create(first, optimizer(config), horizon=config.train.steps, ema=ema)
+    if distils(config):
+        image = jnp.zeros((1, *plan.patch, len(plan.channels)))
+        shapes = shapes_of(whole(config, plan), image)
+        empty = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        made = made.replace(extra={**made.extra, TEACHER: teacher or empty})
     learned = rule(config)
     if learned is None:
         return made

@@ -120,6 +120,8 @@ def defaults(name: str) -> Config:
     prune.score = "magnitude"  # the smallest weights go; random: a control
     prune.multiple = 8  # what is left of a layer is rounded up to so many channels
     prune.exclude = ()  # patterns of parameters that stay whole
+    prune.rounds = 1  # runs over which the share rises to `ratio`, each of a part of the steps
+    prune.distill = 1.0  # weight of what the whole network says, beside the labels; 0: labels alone
 
     config.semi = semi = ConfigDict()  # of the paradigms that learn from cases without labels too
     semi.unlabelled = 1  # patches without a label for each with one
@@ -158,5 +160,16 @@ def defaults(name: str) -> Config:
     judge.tolerance = 1.0  # mm, of the surface Dice
     judge.segmenter = ""  # cyclegan: work folder of a segmenter of the true target images
     judge.largest_component = True  # kept where the validation cases say it helps
+
+    config.export = export = ConfigDict()  # of --mode export
+    export.route = "auto"  # direct, jax2tf; auto: the faster of those that pass
+    export.precision = "float32"  # int8: weights and activations in eight bits
+    export.flavour = "cpu"  # of eight bits: cpu (uint8 activations), tensorrt (int8)
+    export.calibration = "percentile"  # minmax, mse: what of an activation has eight bits
+    export.cases = 8  # training cases that calibrate, two windows each
+    export.runtime = "auto"  # onnxruntime, openvino; auto: openvino where it is installed
+    export.lost = 0.012  # mean Dice that may be lost against float32, and before pruning
+    export.faster = 0.0  # so many times as fast as float32 before pruning; 0: as it comes
+    export.smaller = 0.0  # so many times as small a file
     config.lock()
     return config

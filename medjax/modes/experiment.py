@@ -143,7 +143,7 @@ def claim(config: Config, workdir: Path) -> dict[str, Any]:
         for key in now.keys() | before.keys()
         if now.get(key) != before.get(key)
         and not (derived and key == "train.steps")
-        and not key.startswith("eval.")
+        and not key.startswith(("eval.", "export."))
         and key not in ("mode", "steps_timed")
     ]
     if changed:
@@ -155,14 +155,14 @@ def claim(config: Config, workdir: Path) -> dict[str, Any]:
 
 
 def stored_config(config: Config, workdir: Path) -> Config:
-    """The config a work folder was trained with; only how to judge (`eval`) follows the command line."""
+    """The config a work folder was trained with; how to judge and to export follows the command line."""
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"{workdir}: holds no trained run; train first, or give its --workdir")
     stored = in_full(read_json(path))
     stored.pop("steps_timed", None)
     merged = ConfigDict(stored)
-    merged.eval = config.eval
+    merged.eval, merged.export = config.eval, config.export
     return merged.lock()
 
 

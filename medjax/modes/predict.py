@@ -15,10 +15,9 @@ from medjax.infer.restore import restore_channel, restore_labels
 from medjax.io.files import write
 from medjax.modes import experiment
 from medjax.modes.defaults import Config
-from medjax.modes.trained import build_finder, build_predictor, finds, load_weights
+from medjax.modes.trained import build_finder, build_predictor, finds, kept_largest, load_weights
 from medjax.space.volume import Volume
 from medjax.train import findings
-from medjax.train.results import read_json
 
 console = progress.console
 
@@ -47,13 +46,10 @@ def main(
     plan = read_plan(workdir / "plan.json")
     cases = find_inputs(source, plan.channels)
     model, params, _ = load_weights(config, plan, workdir)
-    predictor = build_predictor(config, plan, model, params)
+    predictor = replace(
+        build_predictor(config, plan, model, params), keep_largest=kept_largest(plan, workdir)
+    )
     finder = build_finder(config, plan, model, params)
-    judged = workdir / "results.json"
-    if judged.is_file():
-        names = read_json(judged)["prediction"].get("keep_largest", ())
-        kept = tuple(plan.names.index(name) + plan.exclusive for name in names)
-        predictor = replace(predictor, keep_largest=kept)
     spacing = tuple(config.data.spacing)
     segments = "segmentation" in config.tasks.learn
     failed, said = [], []

@@ -11,11 +11,12 @@ from medjax import progress
 from medjax.data.plan import read_plan
 from medjax.deploy.prune import choice
 from medjax.deploy.prune.pruned import structure_of
-from medjax.deploy.prune.structure import Structure, cut, operations
+from medjax.deploy.prune.structure import Removed, Structure, cut, grow, operations
 from medjax.errors import UserError
-from medjax.modes import build
+from medjax.modes import build, experiment
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
+from medjax.modes.trained import load_weights
 
 console = progress.console
 
@@ -31,6 +32,14 @@ def check(config: Config) -> None:
         raise UserError("prune.ratio: prunes a trained network; name its run in train.start_from")
     if train.paradigm != "supervised":
         raise UserError(f"prune.ratio: is not for {train.paradigm}; set train.paradigm=supervised")
+    if own.rounds < 1 or train.steps < own.rounds:
+        raise UserError(
+            f"prune.rounds: {own.rounds} of {train.steps} steps; give 1 up to the steps"
+        )
+    if own.distill < 0:
+        raise UserError(f"prune.distill: {own.distill} is no weight; give 0 or more")
+    if own.distill and "segmentation" not in config.tasks.learn:
+        raise UserError("prune.distill: learns a segmentation, which is not trained; set it to 0")
     for key, known in (("scope", ("family", "global")), ("score", ("magnitude", "random"))):
         if own[key] not in known:
             raise UserError(f"prune.{key}: {own[key]!r} is unknown; choose {' or '.join(known)}")
@@ -49,13 +58,15 @@ def inherited(run: Experiment) -> Experiment:
 def pruned(run: Experiment, trained: Any) -> tuple[Experiment, Any]:
     """The run without the channels of `prune`, and the trained weights that are left (None stays).
 
-    What goes is chosen once and stands in plan.json.
+    What goes is chosen once and stands in plan.json; what the trained network has lost before stays away.
     """
     own = run.config.prune
-    if not own.ratio:
+    if not own.ratio or trained is None:
         return run, trained
     image = jnp.zeros((1, *run.plan.patch, len(run.plan.channels)))
     structure = structure_of(build.whole(run.config, run.plan), image)
+    before = structure.removed(read_plan(Path(run.config.train.start_from) / "plan.json").pruned)
+    trained = grow(structure, trained, before)
     if not run.plan.pruned:
         if own.score == "random":
             scores = choice.random(structure, run.config.seed)
@@ -68,17 +79,46 @@ def pruned(run: Experiment, trained: Any) -> tuple[Experiment, Any]:
             scope=own.scope,
             multiple=own.multiple,
             exclude=tuple(own.exclude),
+            gone=before,
         )
-        if not removed:
+        if removed == before:
             raise UserError(
                 f"prune.ratio: {own.ratio} in multiples of {own.multiple} channels takes none away; give "
                 "more, or a smaller prune.multiple"
             )
         run = _with(run, structure.entries(removed))
-        _say(structure, removed, trained)
-    if trained is not None:
-        trained = cut(structure, trained, structure.removed(run.plan.pruned))
-    return run, trained
+        _say(structure, before, removed, trained)
+    return run, cut(structure, trained, structure.removed(run.plan.pruned))
+
+
+def rounds(config: Config, workdir: Path) -> list[tuple[Config, Path]]:
+    """The runs over which the share rises, each from the one before; the last is the run itself.
+
+    Round k of n takes k / n of the share away and has an n-th of the steps or minutes.
+    """
+    count, found = config.prune.rounds, []
+    if not config.prune.ratio or count == 1:
+        return [(config, workdir)]
+    start = config.train.start_from
+    for k in range(1, count + 1):
+        own = config.copy_and_resolve_references()
+        with own.unlocked():
+            own.prune.ratio = config.prune.ratio * k / count
+            own.train.start_from = start
+            own.train.steps = config.train.steps // count
+            own.train.minutes = config.train.minutes / count
+        folder = workdir if k == count else workdir / f"round-{k}"
+        found.append((own, folder))
+        start = str(folder)
+    return found
+
+
+def teacher(config: Config) -> Any:
+    """The trained weights of the whole network that a pruned one was made of."""
+    folder = Path(config.train.start_from)
+    while (plan := read_plan(folder / "plan.json")).pruned:
+        folder = Path(experiment.stored_config(config, folder).train.start_from)
+    return load_weights(experiment.stored_config(config, folder), plan, folder)[1]
 
 
 def _with(run: Experiment, entries: Any) -> Experiment:
@@ -88,13 +128,13 @@ def _with(run: Experiment, entries: Any) -> Experiment:
     return replace(run, plan=plan)
 
 
-def _say(structure: Structure, removed: frozenset[int], trained: Any) -> None:
+def _say(structure: Structure, before: Removed, removed: Removed, trained: Any) -> None:
     """What is left, in one line."""
     sizes = [
-        sum(leaf.size for leaf in jax.tree.leaves(tree))
-        for tree in (trained, cut(structure, trained, removed))
+        sum(leaf.size for leaf in jax.tree.leaves(cut(structure, trained, gone)))
+        for gone in (before, removed)
     ]
-    counts = operations(structure), operations(structure, removed)
+    counts = operations(structure, before), operations(structure, removed)
     console.print(
         f"pruned {len(removed)} of {len(structure.units)} channels: {sizes[0]:,} to {sizes[1]:,} parameters, "
         f"{counts[0] / 1e9:.2f} to {counts[1] / 1e9:.2f} G multiplications a patch"

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medjax.modes import build
+from medjax.modes import build, prune
 from medjax.modes.experiment import Experiment
 from medjax.modes.paradigm import Paradigm
+from medjax.train import distill
+from medjax.train.distill import distilled
 from medjax.train.supervised import supervised
 from medjax.train.tasks import TERMS
 from medjax.train.validate import validator
@@ -18,10 +20,15 @@ def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -
     model = build.model(config, plan)
     augment, motion = build.augmentation(config, plan)
     segmenter = build.segmenter(config, plan, model)
-    loss = supervised(segmenter, augment)
+    loss, terms, teacher = supervised(segmenter, augment), TERMS, None
+    if build.distils(config):
+        loss = distilled(segmenter, augment, build.whole(config, plan))
+        own = {name: config.prune.distill * weight for name, weight in distill.WEIGHTS.items()}
+        terms = {**TERMS, "segmentation": TERMS["segmentation"] | own}
+        teacher = None if trained is None else prune.teacher(config)
     return Paradigm(
-        step=build.tasks_step(config, loss, TERMS, ema=chosen.ema),
-        start=build.start(config, plan, model, trained, ema=chosen.ema),
+        step=build.tasks_step(config, loss, terms, ema=chosen.ema),
+        start=build.start(config, plan, model, trained, ema=chosen.ema, teacher=teacher),
         validate=validator(
             model,
             folders["validation"],

@@ -58,6 +58,14 @@ def train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
     """All of `main` but the evaluation: no test case is read."""
     experiment.start_jax()
     check(config, tuple(PARADIGMS))
+    *before, last = prune.rounds(config, workdir)
+    for own, folder in before:
+        _train(own, folder)
+    return _train(*last)
+
+
+def _train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
+    """One run."""
     stored = experiment.claim(config, workdir)
     run = experiment.prepare_experiment(config, workdir)
     _announce(run)
@@ -92,10 +100,14 @@ def trained_weights(run: Experiment) -> Any:
     folder = Path(config.train.start_from)
     its_config = experiment.stored_config(config, folder)
     its_plan = read_plan(folder / "plan.json")
-    before = replace(plan, pruned={}) if config.prune.ratio else plan  # what is pruned now
+    before = (
+        replace(plan, pruned=its_plan.pruned) if config.prune.ratio else plan
+    )  # of what is left
     ours, theirs = _network(config, before), _network(its_config, its_plan)
     paradigms = its_config.train.paradigm, config.train.paradigm
     trunk = paradigms[0] == "masked" and paradigms[1] != "masked"  # the head is made anew
+    if trunk and config.prune.ratio:
+        raise UserError(f"prune.ratio: {folder} has learned no task yet; train it, then prune that")
     differ = [
         name for name in ours if ours[name] != theirs.get(name) and not (trunk and name in HEAD)
     ]

@@ -64,6 +64,15 @@ def mirror_axes(config: Config, plan: Plan) -> tuple[int, ...]:
     return tuple(axis for axis in range(3) if plan.patch[axis] > 1)
 
 
+def kept_largest(plan: Plan, workdir: Path) -> tuple[int, ...]:
+    """The output channels of which the run's results.json keeps the largest component."""
+    judged = workdir / "results.json"
+    names = (
+        results.read_json(judged)["prediction"].get("keep_largest", ()) if judged.is_file() else ()
+    )
+    return tuple(plan.names.index(name) + plan.exclusive for name in names)
+
+
 def build_predictor(config: Config, plan: Plan, model: Network, params: Any) -> Predictor:
     """The trained model as a function of scans."""
     tiles = config.eval.tiles or max(2, jax.device_count())

@@ -3,13 +3,14 @@
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from medjax.data.cases import Case
 from medjax.data.convention import IGNORE, Convention
-from medjax.data.prepare import load
+from medjax.data.plan import Plan
+from medjax.data.prepare import Scan, load
 from medjax.infer.predictor import Predictor, native, suffix
 from medjax.infer.restore import channel_masks
 from medjax.io.atomic import atomic
@@ -23,9 +24,23 @@ Row = dict[str, Any]
 ENOUGH = 3  # validation cases, to decide on post-processing
 
 
+@runtime_checkable
+class Labeller(Protocol):
+    """What a scan is labelled by: a predictor, or a model file."""
+
+    @property
+    def plan(self) -> Plan:
+        """How scans are prepared, and the classes."""
+        ...
+
+    def labels(self, scan: Scan, name: str) -> Any:
+        """Class indices on the RAS+ grid of the scan. Errors name the case."""
+        ...
+
+
 def judge(
     cases: Sequence[Case],
-    predictor: Predictor,
+    predictor: Labeller,
     folder: Path,
     *,
     spacing: Sequence[float] = (),

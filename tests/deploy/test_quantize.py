@@ -130,6 +130,16 @@ def test_numbers_of_eight_bits(target):
     np.testing.assert_array_equal(slopes, ((x >= low) & (x <= high)).astype(np.float32))
 
 
+def test_halves_are_rounded_as_runtimes_round_them():
+    how = scale(0.0, 6.787, FLAVOURS["cpu"])
+    step = np.float32(how.step)
+    halves = (np.arange(255, dtype=np.float32) + np.float32(0.5)) * step
+    x = np.stack([halves, np.nextafter(halves, 0), np.nextafter(halves, 9)]).astype(np.float32)
+    wanted = np.clip(np.rint(x / step), 0, 255) * step
+    for played in (fake(jnp.asarray(x), how), jax.jit(lambda x: fake(x, how))(x)):
+        np.testing.assert_array_equal(played, wanted)
+
+
 def test_weights_of_eight_bits_use_all_of_them_in_every_channel():
     kernel = weights(3, 3, 3, 4, 6).at[..., 2].set(0)
     steps = weight_steps(kernel, 4)

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from medjax.deploy.export import tensorflow
 from medjax.deploy.export.stablehlo import load, stablehlo
+from medjax.deploy.runtime import session
 from medjax.errors import UserError
 from medjax.nn.unet import UNet
 
@@ -45,18 +45,21 @@ def test_stablehlo_is_lowered_for_processors_that_are_not_here(network):
 def test_the_route_by_tensorflow_gives_a_saved_model_lite_and_onnx(network, tmp_path):
     if find_spec("tf2onnx") is None:
         pytest.skip("tf2onnx is not installed")
-    tensorflow.convert(bytes(stablehlo(*network, IMAGE).serialize()), tmp_path)
+    model = bytes(stablehlo(*network, IMAGE).serialize())
+    lite = tensorflow.convert(model, ["cls", "seg"], np.asarray(IMAGE), tmp_path)
     assert (tmp_path / "saved_model" / "saved_model.pb").is_file()
     assert (tmp_path / "model.tflite").stat().st_size > 1000
     onnx.checker.check_model(str(tmp_path / "model.onnx"), full_check=True)
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    given = session.run(None, {session.get_inputs()[0].name: np.asarray(IMAGE)})
-    wanted = jax.tree.leaves(network[0](network[1], IMAGE))
-    for a, b in zip(given, wanted, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * float(jnp.abs(b).max()))
+    given = session(str(tmp_path / "model.onnx"))(np.moveaxis(np.asarray(IMAGE), -1, 1))
+    for name, wanted in network[0](network[1], IMAGE).items():
+        first = np.moveaxis(wanted, -1, 1)
+        for found in (given[name], lite[name]):
+            np.testing.assert_allclose(
+                found, first, rtol=0, atol=1e-4 * float(jnp.abs(wanted).max())
+            )
 
 
 def test_what_tensorflow_cannot_do_is_one_line(tmp_path):
     with pytest.raises(UserError, match="export by jax2tf: "):
-        tensorflow.convert(b"no model", tmp_path)
+        tensorflow.convert(b"no model", ["seg"], np.asarray(IMAGE), tmp_path)
     assert "install medjax" in tensorflow.reason("ModuleNotFoundError: No module named 'tf2onnx'")

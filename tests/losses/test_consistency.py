@@ -34,6 +34,22 @@ def test_the_squared_error_is_that_of_numpy_over_what_is_seen():
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
+def test_imitation_is_the_divergence_of_what_both_say(exclusive):
+    ours, theirs = (3 * jax.random.normal(jax.random.key(k), SHAPE) for k in range(2))
+    say = {"exclusive": exclusive, "temperature": 2.0}
+    q, p = (np.asarray(probabilities(x / 2, exclusive=exclusive), float) for x in (ours, theirs))
+    if exclusive:
+        wanted = 4 * (p * np.log(p / q)).sum(-1).mean()
+    else:
+        wanted = 4 * (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean()
+    total, count = consistency.imitation(ours, theirs, **say)
+    assert total / count == pytest.approx(wanted, rel=1e-4)
+    assert consistency.imitation(ours, ours, **say)[0] == pytest.approx(0, abs=1e-3)
+    slope = jax.grad(lambda x: consistency.imitation(x, theirs, **say)[0])(theirs)
+    np.testing.assert_allclose(slope, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
 def test_a_decision_is_certain_of_itself(exclusive):
     p = drawn(3, exclusive=exclusive)
     target = consistency.decided(p, exclusive=exclusive)

@@ -75,11 +75,35 @@ def test_a_killed_run_ends_in_the_same_bits_and_hands_its_network_on(
     train(first, changes)
     cut_and_resume(train, broken, changes, at=3)
     jax.tree.map(np.testing.assert_array_equal, last_state(first), last_state(broken))
+    taught = last_state(first)["extra"]["teacher"], last_state(whole)["extra"]["ema"]
+    jax.tree.map(np.testing.assert_array_equal, *taught)
     train(again, {"train.start_from": str(first), "train.steps": 1})
     assert size(last_state(again)["params"]) == size(last_state(first)["params"])
     with pytest.raises(SystemExit):
         train(tmp_path / "twice", {"train.start_from": str(first), **HALF})
-    assert "pruned differ" in capsys.readouterr().err
+    assert "takes none away" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_the_share_rises_over_rounds(train, whole, last_state, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(modes, "evaluate", lambda *run: None)
+    changes = {"train.start_from": str(whole), **HALF, "prune.rounds": 2}
+    train(tmp_path / "run", changes)
+    said = capsys.readouterr().out
+    assert "pruned 18 of 72 channels" in said
+    assert "pruned 36 of 72 channels" in said
+    first, last = (
+        json.loads((tmp_path / folder / "plan.json").read_text("utf-8"))["pruned"]
+        for folder in ("run/round-1", "run")
+    )
+    for path, axes in first.items():
+        for axis, gone in axes.items():
+            assert set(gone) <= set(last[path][axis])
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        last_state(tmp_path / "run")["extra"]["teacher"],
+        last_state(whole)["extra"]["ema"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,6 +112,7 @@ def test_a_killed_run_ends_in_the_same_bits_and_hands_its_network_on(
         ({"prune.ratio": 0.5}, "name its run in train.start_from"),
         ({"prune.ratio": 1.5}, "prune.ratio: 1.5 is no share"),
         ({**HALF, "train.start_from": "x", "prune.scope": "all"}, "choose family or global"),
+        ({**HALF, "train.start_from": "x", "prune.rounds": 9}, "prune.rounds: 9 of 4 steps"),
         ({**HALF, "train.start_from": "x", "train.paradigm": "masked"}, "is not for masked"),
     ],
 )

@@ -1,6 +1,7 @@
 """A network as ONNX, from its program: channels first, norms and transposed convolutions whole."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from onnx import TensorProto, helper
 
 from medjax.deploy.export import calls, entrywise, moves, sums
 from medjax.deploy.export.emitter import Bits, Emitter, Tensor, channels_first, constant
-from medjax.deploy.program import Op, as_is, trace
+from medjax.deploy.program import Op, Program, as_is, trace
 from medjax.deploy.quantize.points import points
 from medjax.deploy.quantize.scales import Scale
 
@@ -20,16 +21,30 @@ OPSET = 18
 SPACE = "DHW"
 
 
+@dataclass(frozen=True)
+class Graph:
+    """A model, the program that it was made of, and the tensors that hold values of the program."""
+
+    model: onnx.ModelProto
+    program: Program
+    tensors: Mapping[int, Tensor]
+
+
 def emit(
     fn: Callable[..., Any], params: Any, image: Any, scales: Sequence[Scale] = ()
 ) -> onnx.ModelProto:
-    """The graph of fn(params, image): input `image`, an output for each path of what is given.
+    """The model of fn(params, image): input `image`, an output for each path of what is given.
 
     scales: of each group of the `points` of the program, which is then quantised.
 
     Images and outputs of five axes are (n, c, d, h, w) there. Batch and space are of any size where nothing
     in the graph holds for one size alone. Errors: a primitive that has no rule, with its module.
     """
+    return graph(fn, params, image, scales).model
+
+
+def graph(fn: Callable[..., Any], params: Any, image: Any, scales: Sequence[Scale] = ()) -> Graph:
+    """The same with the way back to the program. Names of tensors do not hang on the size of the image."""
     program, shapes = trace(fn, params, image)
     e = Emitter(program)
     given = [*jax.tree.leaves(params), None]
@@ -53,7 +68,17 @@ def emit(
             RULES[op.name](e, op)
         else:
             raise e.refuse(op, "has no rule")
-    return _model(e, shapes, source)
+    model = _model(e, shapes, source)
+    return Graph(model, program, _holders(e))
+
+
+def _holders(e: Emitter) -> dict[int, Tensor]:
+    """The tensor of each value that has one: what is merged into a node has given its tensor away."""
+    last = {tensor.name: value for value, tensor in sorted(e.tensors.items()) if not tensor.spread}
+    return {
+        value: replace(e.tensors[value], name=e.renamed.get(name, name))
+        for name, value in last.items()
+    }
 
 
 def _fold(e: Emitter, op: Op) -> None:
@@ -103,7 +128,7 @@ def _end(e: Emitter, tensor: str, name: str) -> None:
     if node is None:
         e.nodes.append(helper.make_node("Identity", [tensor], [name], name=name))
         return
-    node.output[0] = name
+    node.output[0] = e.renamed[tensor] = name
     for other in e.nodes:
         for k, given in enumerate(other.input):
             if given == tensor:

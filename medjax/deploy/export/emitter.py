@@ -54,8 +54,8 @@ class Emitter:
     """Nodes, constants, and the tensors and numbers of the values that were reached.
 
     fixed: what holds for this size of image alone. sums: of values that are sums over the batch or space,
-    the number of what was summed. feeds: what reads a value that is read once. current: the position of
-    the operation.
+    the number of what was summed. feeds: what reads a value that is read once. renamed: tensors that got
+    the name of an output. current: the position of the operation.
     """
 
     program: Program
@@ -66,6 +66,7 @@ class Emitter:
     uses: Counter[int] = field(default_factory=Counter)
     made: dict[int, NodeProto] = field(default_factory=dict)
     named: dict[str, NodeProto] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
     sums: dict[int, int] = field(default_factory=dict)
     fixed: list[str] = field(default_factory=list)
     feeds: dict[int, Op] = field(default_factory=dict)

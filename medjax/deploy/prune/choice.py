@@ -47,12 +47,14 @@ def choose(
     scope: Literal["family", "global"] = "family",
     multiple: int = 8,
     exclude: Sequence[str] = (),
+    gone: Removed = frozenset(),
 ) -> Removed:
     """The share `ratio` of the units with the lowest scores.
 
     "family": of each family; "global": of all, each score in units of the mean of its family. What is left
     of a family is rounded up to a `multiple` of channels, which processors take at a time, and never nothing.
     exclude: patterns (regular expressions); families with a parameter of such a path stay whole.
+    gone: units that were removed before; they count, and what is given holds them.
     Errors: a ratio outside of [0, 1).
     """
     if not 0 <= ratio < 1:
@@ -60,27 +62,30 @@ def choose(
     families = [f for f in structure.families if not _excluded(f, exclude)]
     wanted = {family: round(len(family.units) * ratio) for family in families}
     if scope == "global":
-        wanted = _shares(families, scores, ratio)
-    gone: set[int] = set()
+        wanted = _shares(families, scores, ratio, gone)
+    chosen = set(gone)
     for family in families:
         total, step = len(family.units), max(1, multiple // family.counts[0])
         left = max(1, total - wanted[family])
         left = min(total, -(-left // step) * step)
-        gone |= set(sorted(family.units, key=lambda u: (scores[u], u))[: total - left])
-    return frozenset(gone)
+        order = sorted(family.units, key=lambda u: (u not in gone, scores[u], u))
+        chosen |= set(order[: total - left])
+    return frozenset(chosen)
 
 
 def _excluded(family: Family, patterns: Sequence[str]) -> bool:
     return any(re.search(p, path) for p in patterns for path, _ in family.where)
 
 
-def _shares(families: Sequence[Family], scores: Scores, ratio: float) -> dict[Family, int]:
+def _shares(
+    families: Sequence[Family], scores: Scores, ratio: float, gone: Removed
+) -> dict[Family, int]:
     """How many of each family are among the lowest of all."""
     rank = []
     for family in families:
-        mean = np.mean([scores[u] for u in family.units]) or 1.0
-        rank += [(scores[u] / mean, u, family) for u in family.units]
-    lowest = sorted(rank, key=lambda entry: entry[:2])[: round(len(rank) * ratio)]
+        mean = np.mean([scores[u] for u in family.units if u not in gone]) or 1.0
+        rank += [(u not in gone, scores[u] / mean, u, family) for u in family.units]
+    lowest = sorted(rank, key=lambda entry: entry[:3])[: round(len(rank) * ratio)]
     return {family: sum(f is family for *_, f in lowest) for family in families}
 
 

@@ -169,18 +169,28 @@ def _paths(tree: Any) -> tuple[str, ...]:
 
 def cut(structure: Structure, params: Any, removed: Removed) -> Any:
     """The parameters without what is removed."""
-    return _at_axes(structure, params, removed, lambda x, k, kept: jnp.take(x, kept, axis=k))
+    return _at_axes(structure, params, removed, lambda x, k, kept, _: jnp.take(x, kept, axis=k))
 
 
 def mask(structure: Structure, params: Any, removed: Removed) -> Any:
     """The parameters, zero where something is removed."""
 
-    def only(x: Any, k: int, kept: np.ndarray) -> Any:
-        ones = np.zeros(x.shape[k], x.dtype)
+    def only(x: Any, k: int, kept: np.ndarray, whole: int) -> Any:
+        ones = np.zeros(whole, x.dtype)
         ones[kept] = 1
         return x * ones.reshape([-1 if k == axis else 1 for axis in range(x.ndim)])
 
     return _at_axes(structure, params, removed, only)
+
+
+def grow(structure: Structure, params: Any, removed: Removed) -> Any:
+    """What `cut` left, with zeros where something was removed."""
+
+    def filled(x: Any, k: int, kept: np.ndarray, whole: int) -> Any:
+        wide = jnp.zeros((*x.shape[:k], whole, *x.shape[k + 1 :]), x.dtype)
+        return wide.at[(slice(None),) * k + (kept,)].set(x)
+
+    return _at_axes(structure, params, removed, filled)
 
 
 def _at_axes(
@@ -191,7 +201,7 @@ def _at_axes(
     for leaf, k, labels in structure.parameters():
         kept = np.flatnonzero(~np.isin(labels, list(removed)))
         if len(kept) < len(labels):
-            leaves[leaf] = change(leaves[leaf], k, kept)
+            leaves[leaf] = change(leaves[leaf], k, kept, len(labels))
     return jax.tree.unflatten(tree, leaves)
 
 

@@ -11,6 +11,7 @@ from medjax.deploy.quantize.points import Points, points
 from medjax.deploy.quantize.scales import Scale, fake, fake_weights, weight_steps
 
 Reads = Callable[[int, Any], Any]  # a point's position among the points, and what goes in there
+Tells = Callable[[int, Any], Any]  # a value's number, and what it is
 
 
 def quantised(program: Program, scales: Sequence[Scale], tree: Any) -> Callable[..., Any]:
@@ -20,20 +21,32 @@ def quantised(program: Program, scales: Sequence[Scale], tree: Any) -> Callable[
     """
     found = points(program)
 
-    def read(number: int, x: Any) -> Any:
-        return fake(x, scales[found.points[number].group])
-
     def fn(params: Any, image: Any) -> Any:
-        outputs = replay(program, found, [*jax.tree.leaves(params), image], read, weights=True)
+        inputs = [*jax.tree.leaves(params), image]
+        outputs = replay(program, found, inputs, reads(found, scales), weights=True)
         return jax.tree.unflatten(tree, outputs)
 
     return fn
 
 
+def reads(found: Points, scales: Sequence[Scale]) -> Reads:
+    """What goes in at a point as the eight bits of its group."""
+    return lambda number, x: fake(x, scales[found.points[number].group])
+
+
 def replay(
-    program: Program, found: Points, inputs: Sequence[Any], read: Reads, *, weights: bool
+    program: Program,
+    found: Points,
+    inputs: Sequence[Any],
+    read: Reads,
+    *,
+    weights: bool,
+    tell: Tells | None = None,
 ) -> list[Any]:
-    """Runs a program; what goes in at points is read by `read`, weights as their eight bits where wanted."""
+    """Runs a program; what goes in at points is read by `read`, weights as their eight bits where wanted.
+
+    tell: is told every value that is made, and says what is used in its place.
+    """
     places: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for number, point in enumerate(found.points):
         places[point.op].append((point.place, number))
@@ -46,6 +59,7 @@ def replay(
         if weights and k in found.kernels:
             how = found.kernels[k]
             x[1] = fake_weights(x[1], weight_steps(x[1], how.axis, how.spread))
-        return [convolve(op, x[0], x[1])] if op.name == "conv_general_dilated" else as_is(op, x)
+        made = [convolve(op, x[0], x[1])] if op.name == "conv_general_dilated" else as_is(op, x)
+        return [tell(o, y) for o, y in zip(op.outputs, made, strict=True)] if tell else made
 
     return run(program, inputs, rule)

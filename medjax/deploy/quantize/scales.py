@@ -68,8 +68,16 @@ def weight_steps(kernel: Any, axis: int, spread: int = 1) -> Any:
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def fake(x: Any, how: Scale) -> Any:
     """x as its eight bits would give it back; its gradient is that of a clip (Bengio 2013)."""
-    q = jnp.clip(jnp.round(x / jnp.float32(how.step)) + how.zero, how.low, how.high)
+    q = jnp.clip(jnp.round(_quotient(x, jnp.float32(how.step))) + how.zero, how.low, how.high)
     return (q - how.zero) * jnp.float32(how.step)
+
+
+def _quotient(x: Any, step: Any) -> Any:
+    """x / step as runtimes divide: XLA multiplies by the reciprocal of what is repeated along an axis.
+
+    That is another number for half of all x, and some of them are rounded the other way.
+    """
+    return x / (step + 0 * x)
 
 
 def _fake_forward(x: Any, how: Scale) -> tuple[Any, Any]:
@@ -87,7 +95,7 @@ fake.defvjp(_fake_forward, _fake_backward)
 @jax.custom_vjp
 def fake_weights(kernel: Any, steps: Any) -> Any:
     """Weights as their eight bits would give them back; the gradient passes, as none is clipped."""
-    return jnp.clip(jnp.round(kernel / steps), -WEIGHTS, WEIGHTS) * steps
+    return jnp.clip(jnp.round(_quotient(kernel, steps)), -WEIGHTS, WEIGHTS) * steps
 
 
 fake_weights.defvjp(

@@ -1,0 +1,169 @@
+"""The model files that an export chooses from, each with its checks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import onnx
+
+from medjax import progress
+from medjax.data.cases import Case
+from medjax.data.identity import content_key
+from medjax.deploy import bench, prove, runtime
+from medjax.deploy.export import tensorflow
+from medjax.deploy.export.describe import write_model
+from medjax.deploy.export.emit import emit
+from medjax.deploy.export.stablehlo import stablehlo
+from medjax.deploy.gates import Gate, apart, equal, parity, same_masks
+from medjax.deploy.program import trace
+from medjax.deploy.quantize.calibrate import calibrate
+from medjax.deploy.quantize.scales import FLAVOURS
+from medjax.deploy.windows import Window, windows
+from medjax.errors import UserError
+from medjax.modes.source import Source, calibrating, masks
+
+console = progress.console
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model file, how it was made, what its checks found, and what it says of its eight bits.
+
+    beside: files and folders that were made on the way and are of use too.
+    """
+
+    path: Path
+    route: str
+    gates: list[Gate] = field(default_factory=list)
+    quantisation: dict[str, Any] = field(default_factory=dict)
+    beside: tuple[Path, ...] = ()
+
+    @property
+    def passes(self) -> bool:
+        """Whether all checks do."""
+        return all(gate.passes for gate in self.gates)
+
+
+def said(gates: list[Gate]) -> list[Gate]:
+    """The gates, printed."""
+    for gate in gates:
+        console.print(str(gate))
+    return gates
+
+
+def empty(of: Source) -> jax.Array:
+    """A window of nothing: the size that a graph is made for."""
+    return jnp.zeros((1, *of.run.plan.patch, len(of.run.plan.channels)))
+
+
+def bare(of: Source, path: Path) -> Candidate:
+    """Float32 by our own emitter, unchecked: to compare with."""
+    write_model(emit(of.net.fn, of.net.params, empty(of)), of.facts, path)
+    return Candidate(path, "direct")
+
+
+def direct(
+    of: Source,
+    path: Path,
+    images: Sequence[Window],
+    providers: Sequence[str],
+    cases: Sequence[Case],
+) -> Candidate:
+    """Float32 by our own emitter, against JAX on windows, and on whole scans in the first runtime."""
+    path = bare(of, path).path
+    gates = said(
+        prove.prove_file("direct", of.net, path, images, ["onnxruntime-plain", *providers])
+    )
+    opened = runtime.open_model(path, providers[0])
+    gates += said(same_masks(f"masks in {providers[0]}", masks(of, opened, cases)))
+    return Candidate(path, "direct", gates)
+
+
+def by_tensorflow(
+    of: Source, folder: Path, images: Sequence[Window], providers: Sequence[str]
+) -> Candidate:
+    """Float32 by jax2tf and LiteRT, for one window at a time; beside it what both made, and StableHLO.
+
+    Errors: see `deploy.export.tensorflow.convert`.
+    """
+    net, image = of.net, images[0]
+    wanted = net.outputs(image)
+    model = bytes(stablehlo(net.fn, net.params, empty(of)).serialize())
+    lite = tensorflow.convert(model, list(wanted), image, folder)
+    path = folder / "jax2tf.onnx"
+    write_model(onnx.load(folder / "model.onnx"), of.facts, path)
+    gates = prove.prove_file("jax2tf", net, path, images, providers)
+    gates += equal("JAX = LiteRT", parity(wanted, lite, exclusive=net.exclusive))
+    beside = [folder / name for name in ("model.stablehlo", "saved_model", "model.tflite")]
+    return Candidate(path, "jax2tf", said(gates), beside=tuple(beside))
+
+
+def eight_bits(
+    of: Source, path: Path, images: Sequence[Window], providers: Sequence[str]
+) -> Candidate:
+    """Eight bits by our own emitter, calibrated on training cases."""
+    run, own, net = of.run, of.run.config.export, of.net
+    cases = calibrating(run, own.cases)
+    seen = windows(
+        cases, run.plan, spacing=run.spacing, progress=progress.bar("calibrating on training cases")
+    )
+    program, _ = trace(net.fn, net.params, empty(of))
+    scales = calibrate(program, net.params, seen, FLAVOURS[own.flavour], own.calibration)
+    write_model(emit(net.fn, net.params, empty(of), scales), of.facts, path)
+    judging = [*run.cases(run.split.validation), *run.cases(run.split.test)]
+    gates = [
+        apart(_contents(cases), _contents(judging)),
+        prove.prove_layers(net, path, images[0], scales),
+        *prove.prove_runtimes(path, images, providers, exclusive=net.exclusive),
+    ]
+    told = {
+        "bits": 8,
+        "flavour": own.flavour,
+        "calibration": own.calibration,
+        "cases": [case.id for case in cases],
+    }
+    return Candidate(path, "direct", said(gates), told)
+
+
+def _contents(cases: Sequence[Case]) -> dict[str, str]:
+    return {case.id: content_key(case.images[0]) for case in cases}
+
+
+def by_speed(found: Sequence[Candidate], provider: str, image: Window) -> list[Candidate]:
+    """Those that pass first, the one with the lowest median latency before the others."""
+    passing = [c for c in found if c.passes]
+    if len(passing) < 2:
+        return sorted(found, key=lambda c: not c.passes)
+    given = prove.first(image)
+    models = {c.route: runtime.open_model(c.path, provider) for c in passing}
+    taken = bench.latencies({r: lambda m=m: m.run(given) for r, m in models.items()})
+    for route, latency in taken.items():
+        console.print(f"{route} in {provider}: {latency.p50:.1f} ms a window")
+    return sorted(found, key=lambda c: (not c.passes, c.passes and taken[c.route].p50))
+
+
+def floating(
+    of: Source,
+    folder: Path,
+    images: Sequence[Window],
+    providers: Sequence[str],
+    cases: Sequence[Case],
+) -> list[Candidate]:
+    """The float32 files of both routes: first the one that the config names, or the faster that passes.
+
+    Errors: the route by TensorFlow is asked for and impossible; by "auto" that is said, and no more.
+    """
+    wanted = of.run.config.export.route
+    found = [direct(of, folder / "direct.onnx", images, providers, cases)]
+    try:
+        found.append(by_tensorflow(of, folder / "jax2tf", images[:1], providers))
+    except UserError as error:
+        if wanted == "jax2tf":
+            raise
+        console.print(f"{error}; the direct route is alone")
+    if wanted != "auto":
+        return sorted(found, key=lambda c: c.route != wanted)
+    return by_speed(found, providers[0], images[0])

@@ -1,0 +1,88 @@
+"""What model files are worth: Dice on whole scans, milliseconds a window, seconds a scan, megabytes."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medjax import progress
+from medjax.data.cases import Case
+from medjax.deploy import bench, prove, runtime
+from medjax.deploy.windows import Window
+from medjax.modes.source import FromFile, Source
+from medjax.train.evaluate import judge, summary
+
+Row = dict[str, Any]
+HEAD = {  # each column's form
+    "file": "{:<14}",
+    "runtime": "{:<17}",
+    "p50_ms": "{:8.1f}",
+    "p95_ms": "{:8.1f}",
+    "megabytes": "{:9.2f}",
+    "dice": "{:8.4f}",
+    "hd95": "{:6.2f}",
+    "seconds_a_scan": "{:14.2f}",
+}
+
+
+def scores(
+    of: Source, path: Path, provider: str, cases: Sequence[Case], folder: Path, name: str
+) -> dict[str, Any]:
+    """The summary of a file's label maps, which are left in `folder`."""
+    model = FromFile(runtime.open_model(path, provider), of.run.plan)
+    rows = judge(
+        cases,
+        model,
+        folder,
+        spacing=of.run.spacing,
+        tolerance=of.run.config.eval.tolerance,
+        progress=progress.bar(f"{name}: {len(cases)} scans"),
+    )
+    return summary(rows, of.run.plan.names)
+
+
+def read(summary: Mapping[str, Any]) -> Row:
+    """The mean Dice and HD95 of a summary, and of how many cases."""
+    mean = summary["mean"]
+    return {"dice": mean["dice"]["mean"], "hd95": mean["hd95"]["mean"], "cases": mean["dice"]["n"]}
+
+
+def measure(files: Mapping[str, Path], providers: Sequence[str], image: Window) -> list[Row]:
+    """A row for each file in each runtime, and in bfloat16 where OpenVINO is there and bits are not eight."""
+    given = prove.first(image)
+    pairs = [(name, provider) for name in files for provider in providers]
+    if "openvino" in providers:
+        pairs += [(name, "openvino-bf16") for name in files if name != "int8"]
+    opened = {pair: runtime.open_model(files[pair[0]], pair[1]) for pair in pairs}
+    found = bench.latencies({str(p): lambda m=m: m.run(given) for p, m in opened.items()})
+    return [
+        {
+            "file": name,
+            "runtime": provider,
+            "p50_ms": found[str((name, provider))].p50,
+            "p95_ms": found[str((name, provider))].p95,
+            "megabytes": files[name].stat().st_size / 1e6,
+        }
+        for name, provider in pairs
+    ]
+
+
+def seconds_a_scan(path: Path, provider: str, case: Case, output: Path) -> float:
+    """From file to file, with the model opened before."""
+    model = runtime.open_model(path, provider)
+    begin = time.perf_counter()
+    runtime.predict(model, case, output)
+    return time.perf_counter() - begin
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows in columns; what was not measured stays empty."""
+    widths = {name: len(form.format(0 if "f}" in form else "")) for name, form in HEAD.items()}
+    lines = ["  ".join(name.rjust(width) for name, width in widths.items())]
+    for row in rows:
+        cells = [
+            form.format(row[name]) if name in row else " " * widths[name]
+            for name, form in HEAD.items()
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
