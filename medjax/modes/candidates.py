@@ -1,7 +1,7 @@
 """The model files that an export chooses from, each with its checks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,13 @@ def bare(of: Source, path: Path) -> Candidate:
     return Candidate(path, "direct")
 
 
+def described(of: Source, path: Path) -> Gate:
+    """The description in a file is the one of its run: channels, spacing, normalisation, labels, all."""
+    found, wanted = runtime.open_model(path).facts, of.facts
+    differ = [f.name for f in fields(wanted) if getattr(found, f.name) != getattr(wanted, f.name)]
+    return Gate(" ".join(["what differs in the description", *differ]), float(len(differ)), 0.0)
+
+
 def direct(
     of: Source,
     path: Path,
@@ -74,9 +81,8 @@ def direct(
 ) -> Candidate:
     """Float32 by our own emitter, against JAX on windows, and on whole scans in the first runtime."""
     path = bare(of, path).path
-    gates = said(
-        prove.prove_file("direct", of.net, path, images, ["onnxruntime-plain", *providers])
-    )
+    every = ["onnxruntime-plain", *providers]
+    gates = said([described(of, path), *prove.prove_file("direct", of.net, path, images, every)])
     opened = runtime.open_model(path, providers[0])
     gates += said(same_masks(f"masks in {providers[0]}", masks(of, opened, cases)))
     return Candidate(path, "direct", gates)
@@ -95,7 +101,7 @@ def by_tensorflow(
     lite = tensorflow.convert(model, list(wanted), image, folder)
     path = folder / "jax2tf.onnx"
     write_model(onnx.load(folder / "model.onnx"), of.facts, path)
-    gates = prove.prove_file("jax2tf", net, path, images, providers)
+    gates = [described(of, path), *prove.prove_file("jax2tf", net, path, images, providers)]
     gates += equal("JAX = LiteRT", parity(wanted, lite, exclusive=net.exclusive))
     beside = [folder / name for name in ("model.stablehlo", "saved_model", "model.tflite")]
     return Candidate(path, "jax2tf", said(gates), beside=tuple(beside))
@@ -115,6 +121,7 @@ def eight_bits(
     write_model(emit(net.fn, net.params, empty(of), scales), of.facts, path)
     judging = [*run.cases(run.split.validation), *run.cases(run.split.test)]
     gates = [
+        described(of, path),
         apart(_contents(cases), _contents(judging)),
         prove.prove_layers(net, path, images[0], scales),
         *prove.prove_runtimes(path, images, providers, exclusive=net.exclusive),

@@ -16,7 +16,7 @@ from medjax import progress
 from medjax.deploy import prove
 from medjax.deploy.export.describe import write_model
 from medjax.deploy.facts import Facts
-from medjax.deploy.gates import Gate, judged
+from medjax.deploy.gates import Gate
 from medjax.deploy.prune.pruned import Pruned, structure_of
 from medjax.deploy.prune.structure import operations
 from medjax.deploy.quantize.scales import FLAVOURS
@@ -95,7 +95,7 @@ def export(ours: Source, whole: Source, folder: Path, output: Path) -> None:
     run, own, every = ours.run, ours.run.config.export, providers(ours.run.config)
     part, held = held_out(run)
     images = windows(held[:COMPARED], run.plan, spacing=run.spacing)
-    gates = []
+    gates: list[Gate] = []
     if isinstance(ours.model, Pruned):
         gates += said([prove.prove_pruned(ours.model, ours.net.params, images[:2])])
     files = {} if whole is ours else {WHOLE: candidates.bare(whole, folder / "whole.onnx")}
@@ -104,48 +104,25 @@ def export(ours: Source, whole: Source, folder: Path, output: Path) -> None:
     if own.precision == "int8":
         files[EIGHT] = candidates.eight_bits(ours, folder / "int8.onnx", images, every)
     gates += [gate for made in files.values() for gate in made.gates]
+    final = list(files.values())[-1]
 
-    names = list(files)
-    first, last = names[0], names[-1]
-    of = {name: whole if name == WHOLE else ours for name in files}
-    parts = {part: held, "test": [c for c in run.cases(run.split.test) if c.label is not None]}
-    scores = {
-        (name, p): worth.scores(
-            of[name], files[name].path, every[0], cases, folder / name, f"{name}, {p}"
-        )
-        for name in dict.fromkeys([first, last])
-        for p, cases in parts.items()
-    }
-    if first != last:
-        gates += said(judged(part, scores[first, part], scores[last, part], own.lost))
-    rows = worth.measure({name: made.path for name, made in files.items()}, every, images[0])
-    speed = {row["file"]: row["p50_ms"] for row in rows if row["runtime"] == every[0]}
-    size = {name: made.path.stat().st_size for name, made in files.items()}
-    gates += said(
-        [
-            Gate(f"times as fast as {first}", speed[first] / speed[last], own.faster, "least"),
-            Gate(f"times as small as {first}", size[first] / size[last], own.smaller, "least"),
-        ]
-    )
-    for row in rows:
-        if row["runtime"] == every[0] and (row["file"], "test") in scores:
-            row |= worth.read(scores[row["file"], "test"])
-            path = files[row["file"]].path
-            row["seconds_a_scan"] = worth.seconds_a_scan(
-                path, every[0], held[0], folder / "a.nii.gz"
-            )
-    console.print(worth.table(rows))
+    rows, metrics = [], {}
+    if all(gate.passes for gate in gates):  # what a wrong file is worth does not matter
+        named = {name: (whole if name == WHOLE else ours, made) for name, made in files.items()}
+        rows, metrics, found = worth.compare(named, every, (part, held), images[0], folder)
+        gates += said(found)
+        console.print(worth.table(rows))
     facts = replace(
         ours.facts,
-        provenance={**ours.facts.provenance, "route": files[last].route},
+        provenance={**ours.facts.provenance, "route": final.route},
         parity={gate.name: gate.figure for gate in gates},
-        metrics=worth.read(scores[last, "test"]),
+        metrics=metrics,
         pruning={} if whole is ours else pruning(whole, ours),
-        quantisation=files[last].quantisation,
+        quantisation=final.quantisation,
     )
     beside = [path for made in routes if made.passes for path in made.beside]
     told = {"table": rows, "routes": {made.route: _told(made.gates) for made in routes}}
-    leave(output, files[last].path, facts, gates, told, beside)
+    leave(output, final.path, facts, gates, told, beside)
 
 
 def pruning(whole: Source, ours: Source) -> dict[str, list[int]]:

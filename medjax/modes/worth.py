@@ -8,7 +8,9 @@ from typing import Any
 from medjax import progress
 from medjax.data.cases import Case
 from medjax.deploy import bench, prove, runtime
+from medjax.deploy.gates import Gate, judged
 from medjax.deploy.windows import Window
+from medjax.modes.candidates import Candidate
 from medjax.modes.source import FromFile, Source
 from medjax.train.evaluate import judge, summary
 
@@ -25,18 +27,63 @@ HEAD = {  # each column's form
 }
 
 
+def compare(
+    files: Mapping[str, tuple[Source, Candidate]],
+    providers: Sequence[str],
+    held: tuple[str, Sequence[Case]],
+    image: Window,
+    folder: Path,
+) -> tuple[list[Row], Row, list[Gate]]:
+    """Rows of all files, the scores of the last one on test cases, and its checks against the first one.
+
+    held: a part of the split and its cases, by which the Dice that is lost is judged; those of the test are
+    for the table. `folder` is for label maps.
+    """
+    names, (part, cases), fast = list(files), held, providers[0]
+    first, last = names[0], names[-1]
+    run = files[last][0].run
+    own = run.config.export
+    parts = {part: cases, "test": [c for c in run.cases(run.split.test) if c.label is not None]}
+    found = {
+        (name, p): scores(*files[name], fast, judging, folder / name, f"{name}, {p}")
+        for name in dict.fromkeys([first, last])
+        for p, judging in parts.items()
+    }
+    gates = []
+    if first != last:
+        gates += judged(part, found[first, part], found[last, part], own.lost)
+    rows = measure({name: made.path for name, (_, made) in files.items()}, providers, image)
+    speed = {row["file"]: row["p50_ms"] for row in rows if row["runtime"] == fast}
+    size = {row["file"]: row["megabytes"] for row in rows}
+    gates += [
+        Gate(f"times as fast as {first}", speed[first] / speed[last], own.faster, "least"),
+        Gate(f"times as small as {first}", size[first] / size[last], own.smaller, "least"),
+    ]
+    for row in rows:
+        if row["runtime"] == fast and (row["file"], "test") in found:
+            row |= read(found[row["file"], "test"])
+            path = files[row["file"]][1].path
+            row["seconds_a_scan"] = seconds_a_scan(path, fast, cases[0], folder / "a.nii.gz")
+    return rows, read(found[last, "test"]), gates
+
+
 def scores(
-    of: Source, path: Path, provider: str, cases: Sequence[Case], folder: Path, name: str
+    of: Source,
+    made: Candidate,
+    provider: str,
+    cases: Sequence[Case],
+    folder: Path,
+    name: str,
 ) -> dict[str, Any]:
     """The summary of a file's label maps, which are left in `folder`."""
-    model = FromFile(runtime.open_model(path, provider), of.run.plan)
+    model = FromFile(runtime.open_model(made.path, provider), of.run.plan)
     rows = judge(
         cases,
         model,
         folder,
         spacing=of.run.spacing,
         tolerance=of.run.config.eval.tolerance,
-        progress=progress.bar(f"{name}: {len(cases)} scans"),
+        progress=progress.bar(name),
     )
     return summary(rows, of.run.plan.names)
 

@@ -25,7 +25,7 @@ class State(flax.struct.PyTreeNode):
     horizon: Any
     params: Params
     opt: Any
-    extra: dict[str, Any]
+    extra: Any  # a dict; Orbax puts something else in the place of an empty one
 
 
 def create(

@@ -65,16 +65,19 @@ def run(start):
 
 @pytest.fixture(scope="session")
 def train_on(home):
-    """`train_on(root, flags)`: a function (workdir, changes) that trains on a folder in this process."""
+    """`train_on(root, flags)`: a function (workdir, changes) that trains on a folder in this process.
+
+    Or does what its `mode` says.
+    """
 
     def train_on(root, flags):
-        def train(workdir, changes):
+        def train(workdir, changes, mode="train"):
             changed = {**flags, "data.root": root, **changes}
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("XDG_CACHE_HOME", str(home))
                 given = [f"--config.{key}={value}" for key, value in changed.items()]
                 quick = str(ROOT / "experiments" / "quick.py")
-                cli.run(["--config", quick, "--workdir", str(workdir), *given])
+                cli.run(["--config", quick, "--workdir", str(workdir), "--mode", mode, *given])
 
         return train
 

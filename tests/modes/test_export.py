@@ -1,0 +1,186 @@
+"""A trained run becomes a model file that says what JAX says; one with a fault never does."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from medjax.deploy import runtime
+from medjax.errors import UserError
+from medjax.modes import candidates
+
+FLAGS = {
+    "data.folds": 3,
+    "data.validation": 0.25,
+    "plan.patch": (8, 8, 8),
+    "plan.batch": 2,
+    "plan.width": 8,
+    "plan.stages": 2,
+    "augment.strength": 0.0,
+    "augment.flips": False,
+    "train.steps": 60,
+    "train.warmup": 0,
+    "train.learning_rate": 1e-2,
+    "train.validations": 1,
+    "train.validation_batches": 1,
+    "train.devices": 1,
+    "train.ema": False,
+    "eval.largest_component": False,
+    "export.runtime": "onnxruntime",
+    "export.cases": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def run_mode(make_scans, train_on, tmp_path_factory):
+    """`run_mode(workdir, {key: value}, mode)` on six small cases made here."""
+    root = tmp_path_factory.mktemp("export") / "scans"
+    make_scans(root)
+    return train_on(root, FLAGS)
+
+
+@pytest.fixture(scope="module")
+def whole(run_mode, tmp_path_factory):
+    """A trained run."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    run_mode(workdir, {})
+    return workdir
+
+
+@pytest.fixture
+def export(run_mode, monkeypatch):
+    """The export without the route by TensorFlow, which takes half a minute."""
+
+    def none(*given):
+        raise UserError("export by jax2tf: not in this test")
+
+    monkeypatch.setattr(candidates.tensorflow, "convert", none)
+    return lambda workdir, changes: run_mode(workdir, changes, "export")
+
+
+def test_the_file_says_what_the_run_said(export, whole, capsys):
+    export(whole, {})
+    said = capsys.readouterr().out
+    assert "not in this test; the direct route is alone" in said
+    assert "FAILS" not in said
+    told = json.loads((whole / "export" / "export.json").read_text("utf-8"))
+    assert told["model"] == "model.onnx"
+    assert all(gate["passes"] for gate in told["gates"])
+    assert {row["file"] for row in told["table"]} == {"float32"}
+    dice = json.loads((whole / "results.json").read_text("utf-8"))["metrics"]["mean"]["dice"]
+    assert dice["mean"] > 0.5
+    assert told["facts"]["metrics"]["dice"] == pytest.approx(dice["mean"], abs=1e-3)
+    model = runtime.open_model(whole / "export" / "model.onnx")
+    root = Path(json.loads((whole / "config.json").read_text("utf-8"))["data"]["root"])
+    for case in json.loads((whole / "split.json").read_text("utf-8"))["test"]:
+        output = whole / "again.nii.gz"
+        (found,) = runtime.find_inputs(root / "imagesTr" / f"{case}_0000.nii.gz", ("T1",))
+        runtime.predict(model, found, output)
+        ours, theirs = (
+            np.asarray(nib.load(p).dataobj)
+            for p in (output, whole / "predictions" / f"{case}.nii.gz")
+        )
+        assert (ours == theirs).mean() >= 0.9999
+
+
+def other_labels(model, facts):
+    classes = {0: "background", 2: "tumour"}
+    return model, replace(facts, convention=replace(facts.labels, values=classes).to_dict())
+
+
+def no_normalisation(model, facts):
+    return model, replace(facts, normalisation=({"scheme": "none"},))
+
+
+def other_spacing(model, facts):
+    return model, replace(facts, spacing=(1.0, 1.3, 1.0))
+
+
+def one_weight(model, facts):
+    wrong = onnx.ModelProto()
+    wrong.CopyFrom(model)
+    weights = next(c for c in wrong.graph.initializer if len(c.dims) == 5)
+    array = numpy_helper.to_array(weights).copy()
+    array.flat[0] = 127 if array.dtype == np.int8 else 1
+    weights.CopyFrom(numpy_helper.from_array(array, weights.name))
+    return wrong, facts
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("fault", [other_labels, no_normalisation, other_spacing, one_weight])
+def test_a_file_with_a_fault_is_rejected(fault, precision, export, whole, monkeypatch, capsys):
+    if precision == "int8" and fault in (no_normalisation, other_spacing):
+        pytest.skip("of the description, which both files share")
+    right = candidates.write_model
+    monkeypatch.setattr(
+        candidates,
+        "write_model",
+        lambda model, facts, path: right(
+            *(
+                fault(model, facts)
+                if precision in path.name or "direct" in path.name
+                else (model, facts)
+            ),
+            path,
+        ),
+    )
+    with pytest.raises(SystemExit) as stop:
+        export(whole, {"export.precision": precision})
+    assert stop.value.code == 3
+    assert "is not for use" in capsys.readouterr().err
+    assert (whole / "export" / "model.rejected.onnx").is_file()
+    assert not (whole / "export" / "model.onnx").exists()
+
+
+def test_calibration_on_test_cases_is_rejected(export, whole, monkeypatch, capsys):
+    monkeypatch.setattr(
+        candidates, "calibrating", lambda run, count: run.cases(run.split.test)[:count]
+    )
+    with pytest.raises(SystemExit) as stop:
+        export(whole, {"export.precision": "int8"})
+    assert stop.value.code == 3
+    assert "FAILS: calibration on cases that judge: 2" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_a_run_that_is_not_there_is_trained_pruned_and_exported(export, whole, tmp_path, capsys):
+    changes = {"train.start_from": str(whole), "prune.ratio": 0.5, "prune.multiple": 1}
+    asked = {"export.precision": "int8", "export.smaller": 4.0, "export.lost": 0.2}
+    export(tmp_path / "run", {**changes, **asked})
+    said = capsys.readouterr().out
+    assert "ok: pruned = whole with zeros" in said
+    assert "ok: times as small as before pruning" in said
+    facts = runtime.open_model(tmp_path / "run" / "export" / "model.onnx").facts
+    assert facts.quantisation["cases"]
+    before, after = facts.pruning["parameters"]
+    assert after < 0.4 * before
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"export.precision": "int4"}, "export.precision: 'int4' is unknown"),
+        ({"export.precision": "int8", "export.route": "jax2tf"}, "makes no eight bits"),
+        ({"export.runtime": "tflite"}, "choose auto, onnxruntime, openvino"),
+        (
+            {
+                "export.precision": "int8",
+                "export.flavour": "tensorrt",
+                "export.runtime": "openvino",
+            },
+            "OpenVINO",
+        ),
+    ],
+)
+def test_mistakes_end_in_one_line(changes, said, export, whole, capsys):
+    with pytest.raises(SystemExit) as stop:
+        export(whole, changes)
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
