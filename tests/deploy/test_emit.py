@@ -12,6 +12,7 @@ from jax import lax
 
 from medjax.deploy.export.emit import emit
 from medjax.deploy.prune import choice
+from medjax.deploy.prune.pruned import Pruned, structure_of
 from medjax.deploy.prune.smaller import smaller
 from medjax.deploy.prune.structure import analyse, cut, mask
 from medjax.errors import UserError
@@ -144,3 +145,15 @@ def test_a_sum_over_space_holds_for_one_size_and_a_mean_for_all():
         )
         size = model.graph.input[0].type.tensor_type.shape.dim[2]
         assert (size.dim_param == "D") == free
+
+
+def test_a_pruned_network_is_a_graph_at_a_size_it_has_not_met(random_params):
+    model = UNet({"seg": 2}, (4, 8), ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (1, 2, 2)))
+    structure = structure_of(model, IMAGE)
+    params = random_params(model, IMAGE)
+    removed = choice.choose(structure, choice.magnitude(structure, params), 0.5, multiple=1)
+    pruned = Pruned(model, structure.entries(removed))
+    small = cut(structure, params, removed)
+    for image in (IMAGE, IMAGE[:, :2, :4]):
+        graph = emit(outputs(pruned), small, image)
+        assert not {node.op_type for node in graph.graph.node} & {"Transpose", "Reshape"}

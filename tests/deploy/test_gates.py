@@ -39,14 +39,8 @@ MODEL = UNet({"seg": 3}, (8, 16), ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (1, 2, 2))
 
 
 @pytest.fixture(scope="module")
-def net():
-    shapes = jax.eval_shape(
-        lambda k: MODEL.init(k, jnp.asarray(IMAGES[0]), False), jax.random.key(0)
-    )["params"]
-    leaves, tree = jax.tree.flatten(shapes)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    made = [0.3 * jax.random.normal(k, s.shape) for k, s in zip(keys, leaves, strict=True)]
-    params = jax.tree.unflatten(tree, made)
+def net(random_params):
+    params = random_params(MODEL, IMAGES[0])
     return prove.Net(lambda p, x: MODEL.apply({"params": p}, x, False)[0], params, True, (1, 2, 2))
 
 

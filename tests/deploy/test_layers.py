@@ -17,7 +17,7 @@ IMAGES = [jax.random.normal(jax.random.key(i), (1, 4, 8, 8, 2)) for i in range(2
 
 
 @pytest.fixture(scope="module")
-def network():
+def network(random_params):
     model = UNet(
         heads={"seg": 3},
         widths=(4, 8),
@@ -25,11 +25,8 @@ def network():
         strides=((1, 1, 1), (1, 2, 2)),
         block="residual",
     )
-    shapes = jax.eval_shape(lambda k: model.init(k, IMAGES[0], False), jax.random.key(0))["params"]
-    leaves, tree = jax.tree.flatten(shapes)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    made = [0.3 * jax.random.normal(k, s.shape) for k, s in zip(keys, leaves, strict=True)]
-    return lambda p, x: model.apply({"params": p}, x, False)[0], jax.tree.unflatten(tree, made)
+    params = random_params(model, IMAGES[0])
+    return lambda p, x: model.apply({"params": p}, x, False)[0], params
 
 
 @pytest.fixture(scope="module", params=["float32", *FLAVOURS])

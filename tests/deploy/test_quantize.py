@@ -75,7 +75,8 @@ def test_a_layer_is_the_same_in_a_graph_as_in_jax(layer, target):
     assert any(node.op_type == "QuantizeLinear" for node in graph.graph.node)
 
 
-def unet():
+@pytest.fixture(scope="module")
+def unet(random_params):
     model = UNet(
         heads={"seg": 3},
         widths=(8, 16),
@@ -83,15 +84,13 @@ def unet():
         strides=((1, 1, 1), (2, 2, 2)),
         block="residual",
     )
-    shapes = jax.eval_shape(lambda k: model.init(k, IMAGES[0], False), jax.random.key(0))["params"]
-    leaves, tree = jax.tree.flatten(shapes)
-    params = [weights(*s.shape, seed=i) for i, s in enumerate(leaves)]
-    return lambda p, x: model.apply({"params": p}, x, False)[0], jax.tree.unflatten(tree, params)
+    params = random_params(model, IMAGES[0])
+    return lambda p, x: model.apply({"params": p}, x, False)[0], params
 
 
 @pytest.mark.long
-def test_a_network_is_nearly_itself_and_four_times_smaller():
-    fn, params = unet()
+def test_a_network_is_nearly_itself_and_four_times_smaller(unet):
+    fn, params = unet
     (given,), (played,), graph = both(fn, params, "cpu")
     exact = fn(params, IMAGES[0])["seg"]
     off = jnp.linalg.norm(played - exact) / jnp.linalg.norm(exact)
@@ -103,8 +102,8 @@ def test_a_network_is_nearly_itself_and_four_times_smaller():
     )
 
 
-def test_what_is_joined_shares_a_scale_and_one_branch_of_a_sum_has_one():
-    fn, params = unet()
+def test_what_is_joined_shares_a_scale_and_one_branch_of_a_sum_has_one(unet):
+    fn, params = unet
     program, _ = trace(fn, params, IMAGES[0])
     found = points(program)
     joins = [p for p in found.points if program.ops[p.op].name == "concatenate"]

@@ -18,7 +18,7 @@ IMAGE = jax.random.normal(jax.random.key(1), (1, 4, 8, 8, 2))
 
 
 @pytest.fixture(scope="module")
-def network():
+def network(random_params):
     model = UNet(
         heads={"cls": 2, "seg": 3},
         widths=(4, 8),
@@ -26,11 +26,7 @@ def network():
         strides=((1, 1, 1), (2, 2, 2)),
         attention="sca",
     )
-    shapes = jax.eval_shape(lambda k: model.init(k, IMAGE, False), jax.random.key(0))["params"]
-    leaves, tree = jax.tree.flatten(shapes)
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    made = [0.3 * jax.random.normal(k, s.shape) for k, s in zip(keys, leaves, strict=True)]
-    return lambda p, x: model.apply({"params": p}, x, False)[0], jax.tree.unflatten(tree, made)
+    return lambda p, x: model.apply({"params": p}, x, False)[0], random_params(model, IMAGE)
 
 
 def test_stablehlo_is_lowered_for_processors_that_are_not_here(network):

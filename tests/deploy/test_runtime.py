@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import nibabel as nib
 import numpy as np
@@ -77,18 +76,14 @@ def scan(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=["classes", "regions"])
-def trained(request, tmp_path_factory):
+def trained(request, random_params, tmp_path_factory):
     """A plan, a predictor of JAX, and the model file of the same weights."""
     convention = CLASSES if request.param == "classes" else REGIONS
     plan = replace(PLAN, convention=convention.to_dict())
     outputs = 3 if plan.exclusive else 2
     model = UNet({"seg": outputs}, plan.widths, plan.kernels, plan.strides)
     image = jnp.zeros((1, *plan.patch, 2))
-    shapes = jax.eval_shape(lambda k: model.init(k, image, False), jax.random.key(0))["params"]
-    leaves, tree = jax.tree.flatten(shapes)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    made = [0.4 * jax.random.normal(k, s.shape) for k, s in zip(keys, leaves, strict=True)]
-    params = jax.tree.unflatten(tree, made)
+    params = random_params(model, image, scale=0.4)
     predictor = Predictor(
         forward(model, params, exclusive=plan.exclusive, tiles=2),
         plan,
@@ -106,7 +101,7 @@ def case(folder: Path) -> Case:
     return Case("case", "case", images, None)
 
 
-@pytest.mark.parametrize("provider", runtime.PROVIDERS)
+@pytest.mark.parametrize("provider", ["onnxruntime", "openvino"])
 def test_masks_are_those_of_jax(provider, trained, scan, tmp_path):
     if find_spec(provider) is None:
         pytest.skip(f"{provider} is not installed")
@@ -184,7 +179,7 @@ def test_files_that_are_no_models_of_ours_are_refused(trained, tmp_path):
     for file, said in wrong.items():
         with pytest.raises(UserError, match=said):
             runtime.open_model(file)
-    with pytest.raises(UserError, match="choose one of onnxruntime, openvino"):
+    with pytest.raises(UserError, match="choose one of onnxruntime, "):
         runtime.open_model(path, "tflite")
 
 

@@ -59,7 +59,10 @@ class Pruned:
 def shapes_of(module: nn.Module, image: Any) -> Any:
     """The abstract parameters of a module for images of this kind."""
     kind = jax.ShapeDtypeStruct(image.shape, image.dtype)
-    made = jax.eval_shape(lambda key, x: module.init(key, x, False), jax.random.key(0), kind)
+    key = jax.eval_shape(
+        jax.random.key, 0
+    )  # a real one would stand in a program that is being traced
+    made = jax.eval_shape(lambda key, x: module.init(key, x, False), key, kind)
     return made["params"]
 
 
