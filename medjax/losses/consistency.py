@@ -31,16 +31,16 @@ def squared_error(ours: Probabilities, theirs: Probabilities, seen: Bool[Array, 
 
 
 def imitation(
-    ours: Float[Array, "b d h w k"],
-    theirs: Float[Array, "b d h w k"],
+    ours: Float[Array, "*b k"],
+    theirs: Float[Array, "*b k"],
     *,
     exclusive: bool,
     temperature: float,
 ) -> Pair:
-    """T^2 KL(p || q) of logits at temperature T, p of `theirs` and q of `ours`, per voxel (Hinton 2015).
+    """T^2 KL(p || q) of logits at temperature T, p of `theirs` and q of `ours` (Hinton 2015).
 
-    Of regions, the mean of the binary ones. It is 0 where both say the same, and its gradient does not
-    hang on T while both are flat.
+    Per voxel, or per sample of a classification. Of regions, the mean of the binary ones. It is 0 where both
+    say the same, and its gradient does not hang on T while both are flat.
     """
     a, b = theirs / temperature, ours / temperature
     if exclusive:

@@ -14,6 +14,7 @@ from medjax.deploy.prune.pruned import Pruned, shapes_of
 from medjax.errors import UserError
 from medjax.losses import weighting
 from medjax.modes.defaults import Config
+from medjax.nn.resnet import ResNet
 from medjax.nn.twin import Twin
 from medjax.nn.unet import UNet
 from medjax.train import optim, step, weigh
@@ -35,7 +36,7 @@ def dtype(config: Config) -> Any:
     return jnp.bfloat16 if half else jnp.float32
 
 
-Network: TypeAlias = UNet | Twin | Pruned
+Network: TypeAlias = UNet | ResNet | Twin | Pruned
 
 
 def model(config: Config, plan: Plan) -> Network:
@@ -44,11 +45,14 @@ def model(config: Config, plan: Plan) -> Network:
     return Pruned(made, plan.pruned) if plan.pruned else made
 
 
-def whole(config: Config, plan: Plan) -> UNet | Twin:
+def whole(config: Config, plan: Plan) -> UNet | ResNet | Twin:
     """The network of the plan with the config's blocks, two for `cps`; for `masked` it makes the channels.
 
     Errors name the key.
     """
+    if config.model.trunk == "resnet50":
+        return _resnet(config, plan)
+    given = {key: value for key, value in config.model.items() if key != "trunk"}
     level, stages = config.tasks.detection_level, len(plan.widths)
     if "detection" in config.tasks.learn and not 0 <= level < stages:
         raise UserError(
@@ -63,9 +67,24 @@ def whole(config: Config, plan: Plan) -> UNet | Twin:
         dtype=dtype(config),
         axis=step.AXIS,
         detection_level=level,
-        **config.model,
+        **given,
     )
     return Twin(make) if config.train.paradigm == "cps" else make()
+
+
+def _resnet(config: Config, plan: Plan) -> ResNet:
+    """ResNet-50 with the first width and the strides of the plan."""
+    own = config.model
+    return ResNet(
+        heads=heads(config, plan),
+        strides=plan.strides[1:],
+        width=plan.widths[0],
+        norm=own.norm,
+        act=own.act,
+        dropout=own.dropout,
+        dtype=dtype(config),
+        axis=step.AXIS,
+    )
 
 
 def distils(config: Config) -> bool:

@@ -8,6 +8,8 @@ from medjax.modes.defaults import Config
 from medjax.modes.experiment import SEMI
 from medjax.train.tasks import TERMS
 
+TRUNKS = ("unet", "resnet50")
+
 
 def check(config: Config, paradigms: Sequence[str]) -> None:
     """What can be wrong in a config before any data is read. Errors name the key."""
@@ -66,6 +68,11 @@ def _check_tasks(config: Config) -> None:
         raise UserError(f"tasks.learn: {train.paradigm} needs segmentation")
     if beside and config.synth.share:
         raise UserError(f"synth.share: synthetic patients teach no {beside[0]}; set it to 0")
+    trunk = config.model.trunk
+    if trunk not in TRUNKS:
+        raise UserError(f"model.trunk: {trunk!r} is unknown; choose {' or '.join(TRUNKS)}")
+    if trunk == "resnet50" and tuple(tasks.learn) != ("classification",):
+        raise UserError("model.trunk: resnet50 classifies; set tasks.learn to ('classification',)")
     if tasks.rule != "static" and (train.accumulate > 1 or len(tasks.learn) < 2):
         raise UserError(
             f"tasks.rule: {tasks.rule} weighs two tasks or more of a whole batch; set it to static, or "

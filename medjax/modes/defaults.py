@@ -62,6 +62,7 @@ def defaults(name: str) -> Config:
     plan.batch = 0
 
     config.model = model = ConfigDict()
+    model.trunk = "unet"  # resnet50: classifies alone; plan.width=64 and plan.stages=6 are its own
     model.block = "plain"  # plain, residual, hybrid
     model.attention = "none"  # none, sca
     model.norm = "instance"  # instance, group

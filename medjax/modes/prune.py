@@ -38,8 +38,8 @@ def check(config: Config) -> None:
         )
     if own.distill < 0:
         raise UserError(f"prune.distill: {own.distill} is no weight; give 0 or more")
-    if own.distill and "segmentation" not in config.tasks.learn:
-        raise UserError("prune.distill: learns a segmentation, which is not trained; set it to 0")
+    if own.distill and tuple(config.tasks.learn) == ("detection",):
+        raise UserError("prune.distill: is not for detection alone; set it to 0")
     for key, known in (("scope", ("family", "global")), ("score", ("magnitude", "random"))):
         if own[key] not in known:
             raise UserError(f"prune.{key}: {own[key]!r} is unknown; choose {' or '.join(known)}")

@@ -23,8 +23,11 @@ def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -
     loss, terms, teacher = supervised(segmenter, augment), TERMS, None
     if build.distils(config):
         loss = distilled(segmenter, augment, build.whole(config, plan))
-        own = {name: config.prune.distill * weight for name, weight in distill.WEIGHTS.items()}
-        terms = {**TERMS, "segmentation": TERMS["segmentation"] | own}
+        terms = {
+            task: own
+            | {n: config.prune.distill * w for n, w in distill.TERMS.get(task, {}).items()}
+            for task, own in TERMS.items()
+        }
         teacher = None if trained is None else prune.teacher(config)
     return Paradigm(
         step=build.tasks_step(config, loss, terms, ema=chosen.ema),

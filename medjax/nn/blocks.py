@@ -162,11 +162,38 @@ class Residual(nn.Module):
         """Apply both branches and add them."""
         y = self.act(self.norm()(self.conv(self.features, self.kernel, self.strides)(x)))
         y = self.norm()(self.conv(self.features, self.kernel)(y))
-        if x.shape[-1] != self.features or self.strides != (1, 1, 1):
-            x = self.norm(name="skip_norm")(
-                self.conv(self.features, (1, 1, 1), self.strides, name="skip")(x)
-            )
-        return self.act(x + y)
+        return self.act(_skip(self, x) + y)
+
+
+def _skip(block: Any, x: Array) -> Array:
+    """The input of a block with the channels and the resolution of its output."""
+    if x.shape[-1] == block.features and block.strides == (1, 1, 1):
+        return x
+    projected = block.conv(block.features, (1, 1, 1), block.strides, name="skip")(x)
+    return block.norm(name="skip_norm")(projected)
+
+
+class Bottleneck(nn.Module):
+    """A convolution between two of 1 x 1 x 1, a fourth as wide, and a skip connection (He 2016).
+
+    The middle one strides (as in all later ResNets); the skip is projected as in `Residual`.
+    """
+
+    features: int
+    kernel: Triple
+    strides: Triple = (1, 1, 1)
+    conv: Make = Conv
+    norm: Make = Norm
+    act: Callable[[Array], Array] = ACTIVATIONS["leaky_relu"]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b d h w c"]) -> Float[Array, "b d2 h2 w2 o"]:
+        """Apply both branches and add them."""
+        narrow = self.features // 4
+        y = self.act(self.norm()(self.conv(narrow, (1, 1, 1))(x)))
+        y = self.act(self.norm()(self.conv(narrow, self.kernel, self.strides)(y)))
+        y = self.norm()(self.conv(self.features, (1, 1, 1))(y))
+        return self.act(_skip(self, x) + y)
 
 
 class Stage(nn.Module):

@@ -12,13 +12,17 @@ from medjax.train.supervised import Segmenter
 
 TEACHER = "teacher"  # its weights in `State.extra`, which no step changes
 TEMPERATURE = 2.0
-WEIGHTS = {"distillation": 1.0}
+TERMS = {  # what each pair counts in its task
+    "segmentation": {"distillation": 1.0},
+    "classification": {"class_distillation": 1.0},
+}
 
 
 def distilled(segmenter: Segmenter, augment: Augmentation, teacher: Any) -> Loss:
-    """The loss body: what labels teach, and `distillation` from the segmentation of the model `teacher`.
+    """The loss body: what labels teach, and what the model `teacher` says of voxels and of whole samples.
 
-    Both see the same augmented patches; the teacher as in use, without dropout.
+    Both see the same augmented patches; the teacher as in use, without dropout. Detection is learned from
+    labels alone.
     """
 
     def loss(params, extra: dict, batch: Batch, key: Array, progress: Array) -> tuple[Pairs, dict]:
@@ -29,10 +33,13 @@ def distilled(segmenter: Segmenter, augment: Augmentation, teacher: Any) -> Loss
         outputs, aux = segmenter.outputs(params, image, dropout_key, present)
         pairs = segmenter.pairs(outputs, aux, augmented)
         weights = {"params": jax.lax.stop_gradient(extra[TEACHER])}
-        theirs = teacher.apply(weights, image, False, present=present)[0]["seg"]
-        pairs["distillation"] = imitation(
-            outputs["seg"], theirs, exclusive=segmenter.exclusive, temperature=TEMPERATURE
-        )
+        theirs = teacher.apply(weights, image, False, present=present)[0]
+        for head, name in (("seg", "distillation"), ("cls", "class_distillation")):
+            if head in outputs:
+                exclusive = segmenter.exclusive or head == "cls"
+                pairs[name] = imitation(
+                    outputs[head], theirs[head], exclusive=exclusive, temperature=TEMPERATURE
+                )
         return pairs, extra
 
     return loss

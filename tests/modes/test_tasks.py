@@ -159,6 +159,8 @@ def test_phantoms_are_made_once_and_tell_who_is_tested(train_on, home, tmp_path,
     [
         ({"tasks.learn": ("counting",)}, "tasks.learn: counting; choose from segmentation"),
         ({"tasks.learn": ()}, "tasks.learn: nothing"),
+        ({"model.trunk": "vgg"}, "model.trunk: 'vgg' is unknown; choose unet or resnet50"),
+        ({"model.trunk": "resnet50"}, "resnet50 classifies"),
         ({"tasks.learn": ("detection",), "train.paradigm": "ua_mt"}, "ua_mt needs segmentation"),
         ({"train.paradigm": "bcp"}, "tasks.learn: bcp learns no classification"),
         ({"tasks.rule": "magic"}, "tasks.rule: 'magic' is unknown; choose one of static"),
