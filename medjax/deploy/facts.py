@@ -19,7 +19,8 @@ class Facts:
 
     spacing, patch and divisor in network order (d, h, w); axes: the RAS+ axis of each. given_spacing: mm
     along x, y, z that stand in for those that the files lost, or (). keep_largest: output channels of which
-    the largest component stays. provenance, parity, metrics, pruning and quantisation are for the reader.
+    the largest component stays. targets: the classes of whole scans. provenance, parity, metrics, pruning and
+    quantisation are for the reader.
     """
 
     channels: tuple[str, ...]
@@ -33,6 +34,7 @@ class Facts:
     overlap: float = 0.5
     mirror_axes: tuple[int, ...] = ()
     keep_largest: tuple[int, ...] = ()
+    targets: tuple[str, ...] = ()
     given_spacing: tuple[float, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)

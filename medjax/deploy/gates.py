@@ -144,6 +144,17 @@ def judged(
     ]
 
 
+def judged_classes(
+    name: str, before: Mapping[str, Any], after: Mapping[str, Any], most: float
+) -> list[Gate]:
+    """Accuracy (`train.findings.classification`) may fall by `most`, and the Brier score grow by as much."""
+    accuracy, brier = ([s[key]["mean"] for s in (before, after)] for key in ("accuracy", "brier"))
+    return [
+        Gate(f"{name}, accuracy lost", accuracy[0] - accuracy[1], most),
+        Gate(f"{name}, Brier score grown by", brier[1] - brier[0], most),
+    ]
+
+
 def apart(used: Mapping[str, str], held: Mapping[str, str]) -> Gate:
     """No scan that calibrates may be one that judges: neither by its name nor by its content.
 

@@ -11,10 +11,10 @@ from onnx import helper
 
 from medjax.deploy.export.emit import Graph
 from medjax.deploy.export.emitter import LONE, Tensor
+from medjax.deploy.providers import session
 from medjax.deploy.quantize.fake import reads, replay
 from medjax.deploy.quantize.points import Points, points
 from medjax.deploy.quantize.scales import Scale
-from medjax.deploy.runtime import session
 
 Float = np.ndarray
 

@@ -2,14 +2,15 @@
 
     python -m medjax.deploy.runtime model.onnx INPUT OUTPUT [openvino]
 
-INPUT is a scan or a folder of scans, OUTPUT a file or a folder. Needs NumPy, SciPy, NiBabel and ONNX Runtime
-(or OpenVINO); formats other than NIfTI need their libraries.
+INPUT is a scan or a folder of scans, OUTPUT a file or a folder; what a model says of whole scans stands there
+in classification.csv. Needs NumPy, SciPy, NiBabel and ONNX Runtime (or OpenVINO); other formats than NIfTI
+need their libraries.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,20 @@ from jaxtyping import Float32, UInt8
 
 from medjax.data.cases import Case
 from medjax.data.inputs import find_inputs
-from medjax.data.prepare import Scan, load, prepare
+from medjax.data.prepare import Geometry, Scan, load, prepare
 from medjax.deploy.facts import Facts, read_facts
+from medjax.deploy.providers import PROVIDERS, Outputs
 from medjax.errors import UserError
+from medjax.infer.classify import classify
 from medjax.infer.restore import restore_labels
 from medjax.infer.sliding import sliding_window
+from medjax.io.atomic import atomic
 from medjax.io.files import write
 from medjax.space.volume import Volume
 
-MOST_STRETCH = (
-    5.0  # factor between the spacing of a scan and the model's beyond which nothing is resampled
-)
+MOST_STRETCH = 5.0  # of a scan's spacing against the model's, beyond which nothing is resampled
+HEADS = {"seg", "cls"}
 TILES = 2  # at a time, where the model takes any number
-Outputs = Mapping[str, Any]
-Opened = tuple[Any, dict[str, str], list[Any], list[str]]  # run, metadata, shape, names of outputs
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Model:
     run: Callable[[Float32[np.ndarray, "n c d h w"]], Outputs]
     facts: Facts
     batch: int | None  # images at a time, None for any number
+    heads: frozenset[str]  # seg, cls: what it says of voxels and of scans
 
     def forward(
         self, windows: Float32[np.ndarray, "n d h w c"]
@@ -49,8 +51,8 @@ class Model:
         logits = self.run(np.ascontiguousarray(np.moveaxis(windows, -1, 1)))["seg"]
         return np.moveaxis(ACTIVATIONS[self.facts.activation](logits), 1, -1)
 
-    def labels(self, scan: Scan, name: str) -> UInt8[np.ndarray, "x y z"]:
-        """Class indices on the RAS+ grid of the scan. Errors name the case."""
+    def prepared(self, scan: Scan, name: str) -> tuple[Float32[np.ndarray, "d h w c"], Geometry]:
+        """The scan as the network sees it. Errors name the case."""
         facts = self.facts
         _check_spacing(scan, facts, name)
         image, _, geometry = prepare(
@@ -61,18 +63,39 @@ class Model:
             normalisation=facts.normalisation,
             name=name,
         )
-        try:
-            found = sliding_window(
-                self.forward,
-                image,
-                facts.patch,
-                overlap=facts.overlap,
-                tiles=self.batch or TILES,
-                mirror_axes=facts.mirror_axes,
-            )
-        except FloatingPointError as error:
-            raise UserError(f"case {name}: {error}; look for voxels that are no numbers") from error
-        return restore_labels(found, geometry, facts.labels, keep_largest=facts.keep_largest)
+        return image, geometry
+
+    def labels(self, scan: Scan, name: str) -> UInt8[np.ndarray, "x y z"]:
+        """Class indices on the RAS+ grid of the scan. Errors name the case."""
+        image, geometry = self.prepared(scan, name)
+        with _finite(name):
+            found = sliding_window(self.forward, image, self.facts.patch, **self._windows())
+        kept = self.facts.keep_largest
+        return restore_labels(found, geometry, self.facts.labels, keep_largest=kept)
+
+    def classes(self, scan: Scan, name: str) -> Float32[np.ndarray, " k"]:
+        """The probability of each of `facts.targets`. Errors name the case."""
+        image, _ = self.prepared(scan, name)
+
+        def forward(windows: Float32[np.ndarray, "n d h w c"]) -> Float32[np.ndarray, "n k"]:
+            return _softmax(self.run(np.ascontiguousarray(np.moveaxis(windows, -1, 1)))["cls"])
+
+        with _finite(name):
+            return classify(forward, image, self.facts.patch, **self._windows())
+
+    def _windows(self) -> dict[str, Any]:
+        own = self.facts
+        tiles = self.batch or TILES
+        return {"overlap": own.overlap, "tiles": tiles, "mirror_axes": own.mirror_axes}
+
+
+@contextmanager
+def _finite(name: str) -> Iterator[None]:
+    """What is no number is an error that names the case."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise UserError(f"case {name}: {error}; look for voxels that are no numbers") from error
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -117,87 +140,31 @@ def open_model(path: str | Path, provider: str = "onnxruntime", threads: int = 0
             f"{path}: cannot be read as ONNX ({_line(error)}); copy it again"
         ) from error
     facts = read_facts(metadata, str(path))
-    if len(shape) != 5 or shape[1] != len(facts.channels) or "seg" not in outputs:
+    heads = frozenset(HEADS & {*outputs})
+    if len(shape) != 5 or shape[1] != len(facts.channels) or not heads:
         raise UserError(f"{path}: its description does not fit its graph; export it again")
     batch = shape[0] if isinstance(shape[0], int) else None
-    return Model(run, facts, batch)
+    return Model(run, facts, batch, heads)
 
 
 def _line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
-def session(model: str | bytes, *, threads: int = 0, optimised: bool = True) -> Any:
-    """ONNX Runtime's session of a file or its bytes, as a function of images; `threads`: 0 for all."""
-    import onnxruntime
+def predict(model: Model, case: Case, output: Path) -> list[str] | None:
+    """The label map of a case, in the values and on the grid of its file, where the model segments.
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    if not optimised:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return _Session(
-        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    )
-
-
-class _Session:
-    """Images (n, c, d, h, w) to outputs by name."""
-
-    def __init__(self, opened: Any):
-        self.opened = opened
-        self.names = [output.name for output in opened.get_outputs()]
-
-    def __call__(self, image: np.ndarray) -> Outputs:
-        return dict(zip(self.names, self.opened.run(None, {"image": image}), strict=True))
-
-
-def _onnxruntime(path: str, threads: int, *, optimised: bool = True) -> Opened:
-    run = session(path, threads=threads, optimised=optimised)
-    metadata = run.opened.get_modelmeta().custom_metadata_map
-    return run, dict(metadata), run.opened.get_inputs()[0].shape, run.names
-
-
-def _openvino(path: str, threads: int, *, precision: str = "f32") -> Opened:
-    # It would tell its makers, from a process that it forks; nothing leaves a hospital.
-    sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
-    import openvino
-
-    core = openvino.Core()
-    model = core.read_model(path)
-    # its own choice is bfloat16 wherever the processor has it
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
-    if threads:
-        settings["INFERENCE_NUM_THREADS"] = threads
-    compiled = core.compile_model(model, "CPU", settings)
-    # a tensor that an operation without effect was cut off from has the names of both
-    names = [min(output.get_names(), key=len) for output in compiled.outputs]
-    request = compiled.create_infer_request()
-
-    def run(image: np.ndarray) -> Outputs:
-        found = request.infer({"image": image}, share_inputs=False)
-        return {name: np.array(found[name]) for name in names}
-
-    told = dict(model.rt_info.items()).get("framework", {})
-    metadata = {key: str(value.value) for key, value in told.items()}
-    sizes = model.inputs[0].get_partial_shape()
-    shape = [n.get_length() if n.is_static else str(n) for n in sizes]
-    return run, metadata, shape, names
-
-
-PROVIDERS = {
-    "onnxruntime": _onnxruntime,
-    "onnxruntime-plain": partial(_onnxruntime, optimised=False),  # to compare with
-    "openvino": _openvino,
-    "openvino-bf16": partial(_openvino, precision="bf16"),
-}
-
-
-def predict(model: Model, case: Case, output: Path) -> None:
-    """The label map of a case, in the values and on the grid of its file. Errors name the file."""
+    Gives the line of classification.csv where it classifies. Errors name the file.
+    """
     facts = model.facts
     scan = load(case, facts.labels, len(facts.channels), spacing=facts.given_spacing)
-    labels = facts.labels.decode(model.labels(scan, case.id))
-    write(scan.orientation.undo(Volume(labels, scan.affine)), output)
+    if "seg" in model.heads:
+        labels = facts.labels.decode(model.labels(scan, case.id))
+        write(scan.orientation.undo(Volume(labels, scan.affine)), output)
+    if "cls" not in model.heads:
+        return None
+    p = model.classes(scan, case.id)
+    return [case.id, facts.targets[int(p.argmax())], *(f"{v:.6g}" for v in p)]
 
 
 def main(arguments: list[str]) -> int:
@@ -206,17 +173,23 @@ def main(arguments: list[str]) -> int:
         print((__doc__ or "").split("\n\n")[1].strip(), file=sys.stderr)
         return 2
     source, output = Path(arguments[1]), Path(arguments[2])
-    failed = 0
+    failed, said = 0, []
     try:
         model = open_model(arguments[0], provider=(*arguments, "onnxruntime")[3])
         cases = find_inputs(source, model.facts.channels)
         single = len(cases) == 1 and output.name.endswith((".nii", ".nii.gz"))
         for case in cases:
             try:
-                predict(model, case, output if single else output / f"{case.id}.nii.gz")
+                line = predict(model, case, output if single else output / f"{case.id}.nii.gz")
+                said += [line] if line else []
             except UserError as error:
                 failed += 1
                 print(error, file=sys.stderr)
+        if said:
+            folder = output.parent if single else output
+            head = ["case", "predicted", *model.facts.targets]
+            with atomic(folder / "classification.csv") as path:
+                path.write_text("\n".join(map(",".join, [head, *said])) + "\n", "utf-8")
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

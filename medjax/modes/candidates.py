@@ -17,13 +17,13 @@ from medjax.deploy.export import tensorflow
 from medjax.deploy.export.describe import write_model
 from medjax.deploy.export.emit import emit
 from medjax.deploy.export.stablehlo import stablehlo
-from medjax.deploy.gates import Gate, apart, equal, parity, same_masks
+from medjax.deploy.gates import FLOAT, Gate, apart, equal, parity, same_masks
 from medjax.deploy.program import trace
 from medjax.deploy.quantize.calibrate import calibrate
 from medjax.deploy.quantize.scales import FLAVOURS
 from medjax.deploy.windows import Window, windows
 from medjax.errors import UserError
-from medjax.modes.source import Source, calibrating, masks
+from medjax.modes.source import Source, calibrating, classes, masks
 
 console = progress.console
 
@@ -84,7 +84,11 @@ def direct(
     every = ["onnxruntime-plain", *providers]
     gates = said([described(of, path), *prove.prove_file("direct", of.net, path, images, every)])
     opened = runtime.open_model(path, providers[0])
-    gates += said(same_masks(f"masks in {providers[0]}", masks(of, opened, cases)))
+    if "seg" in opened.heads:
+        gates += said(same_masks(f"masks in {providers[0]}", masks(of, opened, cases)))
+    if "cls" in opened.heads:
+        name = f"classes of scans in {providers[0]}, largest difference"
+        gates += said([Gate(name, classes(of, opened, cases), FLOAT)])
     return Candidate(path, "direct", gates)
 
 

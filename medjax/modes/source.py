@@ -15,11 +15,18 @@ from medjax.deploy.facts import Facts
 from medjax.deploy.prove import Net
 from medjax.deploy.runtime import Model
 from medjax.errors import UserError
+from medjax.infer.findings import Finder, Findings
 from medjax.infer.predictor import Predictor
 from medjax.modes import build, experiment
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
-from medjax.modes.trained import build_predictor, kept_largest, load_weights, mirror_axes
+from medjax.modes.trained import (
+    build_finder,
+    build_predictor,
+    kept_largest,
+    load_weights,
+    mirror_axes,
+)
 from medjax.train import results
 
 ENOUGH = 3  # validation cases, to judge an export by
@@ -27,23 +34,26 @@ ENOUGH = 3  # validation cases, to judge an export by
 
 @dataclass(frozen=True)
 class Source:
-    """A trained run: its network as a function, as a predictor of scans, and what its file says of it."""
+    """A trained run: its network as a function of windows and of scans, and what its file says of it."""
 
     run: Experiment
     model: build.Network
     net: Net
     predictor: Predictor
+    finder: Finder
     facts: Facts
 
 
 def source(config: Config, workdir: Path) -> Source:
-    """The run of a work folder, in float32. Errors: nothing trained there, or it segments nothing."""
+    """The run of a work folder, in float32. Errors: nothing trained there, or nothing that is exported."""
     config = experiment.stored_config(config, workdir)
     with config.unlocked():
         config.train.precision = "float32"
-    segments = "segmentation" in config.tasks.learn
-    if config.train.paradigm in ("cyclegan", "masked") or not segments:
-        raise UserError(f"{workdir}: holds no network that segments; give the folder of one")
+    known = {"segmentation", "classification"} & {*config.tasks.learn}
+    if config.train.paradigm in ("cyclegan", "masked") or not known:
+        raise UserError(
+            f"{workdir}: holds no network that segments or classifies; give the folder of one"
+        )
     run = experiment.prepare_experiment(config, workdir)
     plan = run.plan
     model, params, told = load_weights(config, plan, workdir)
@@ -68,7 +78,7 @@ def source(config: Config, workdir: Path) -> Source:
         lambda p, x: model.apply({"params": p}, x, False)[0], params, plan.exclusive, facts.divisor
     )
     predictor = replace(build_predictor(config, plan, model, params), keep_largest=kept)
-    return Source(run, model, net, predictor, facts)
+    return Source(run, model, net, predictor, build_finder(config, plan, model, params), facts)
 
 
 def dense(ours: Source) -> Source:
@@ -86,10 +96,17 @@ def held_out(run: Experiment) -> tuple[str, list[Case]]:
     Errors: none with labels.
     """
     for part, least in (("validation", ENOUGH), ("test", 1)):
-        cases = [case for case in run.cases(getattr(run.split, part)) if case.label is not None]
+        cases = told(run, part)
         if len(cases) >= least:
             return part, cases
     raise UserError(f"{run.workdir}: no validation or test case has labels to judge an export by")
+
+
+def told(run: Experiment, part: str) -> list[Case]:
+    """The cases of a part of the split of which something that the run learns is known."""
+    return [
+        case for case in run.cases(getattr(run.split, part)) if case.tells(run.config.tasks.learn)
+    ]
 
 
 def calibrating(run: Experiment, count: int) -> list[Case]:
@@ -113,6 +130,23 @@ class FromFile:
     def values(self, scan: Scan, name: str) -> Shaped[np.ndarray, "x y z"]:
         """The label map in the values of the file."""
         return self.model.facts.labels.decode(self.model.labels(scan, name))
+
+    def __call__(self, scan: Scan, name: str) -> Findings:
+        """The probability of each class of the plan, by its name in the file; no objects."""
+        p = dict(zip(self.model.facts.targets, self.model.classes(scan, name), strict=True))
+        return Findings(np.array([p[target] for target in self.plan.targets]), None)
+
+
+def classes(ours: Source, model: Model, cases: Sequence[Case]) -> float:
+    """The largest difference of the probabilities of JAX and of a model file."""
+    plan, worst = ours.run.plan, 0.0
+    for case in cases:
+        scan = load(case, plan.labels, len(plan.channels), spacing=ours.run.spacing)
+        wanted, found = ours.finder(scan, case.id), FromFile(model, plan)(scan, case.id)
+        assert wanted.classes is not None
+        assert found.classes is not None
+        worst = max(worst, float(np.abs(wanted.classes - found.classes).max()))
+    return worst
 
 
 def masks(ours: Source, model: Model, cases: Sequence[Case]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -8,10 +8,11 @@ from typing import Any
 from medjax import progress
 from medjax.data.cases import Case
 from medjax.deploy import bench, prove, runtime
-from medjax.deploy.gates import Gate, judged
+from medjax.deploy.gates import Gate, judged, judged_classes
 from medjax.deploy.windows import Window
 from medjax.modes.candidates import Candidate
-from medjax.modes.source import FromFile, Source
+from medjax.modes.source import FromFile, Source, told
+from medjax.train import findings
 from medjax.train.evaluate import judge, summary
 
 Row = dict[str, Any]
@@ -23,6 +24,7 @@ HEAD = {  # each column's form
     "megabytes": "{:9.2f}",
     "dice": "{:8.4f}",
     "hd95": "{:6.2f}",
+    "accuracy": "{:8.4f}",
     "seconds_a_scan": "{:14.2f}",
 }
 
@@ -43,7 +45,7 @@ def compare(
     first, last = names[0], names[-1]
     run = files[last][0].run
     own = run.config.export
-    parts = {part: cases, "test": [c for c in run.cases(run.split.test) if c.label is not None]}
+    parts = {part: cases, "test": told(run, "test")}
     found = {
         (name, p): scores(*files[name], fast, judging, folder / name, f"{name}, {p}")
         for name in dict.fromkeys([first, last])
@@ -51,7 +53,7 @@ def compare(
     }
     gates = []
     if first != last:
-        gates += judged(part, found[first, part], found[last, part], own.lost)
+        gates += lost(part, found[first, part], found[last, part], own.lost)
     rows = measure({name: made.path for name, (_, made) in files.items()}, providers, image)
     speed = {row["file"]: row["p50_ms"] for row in rows if row["runtime"] == fast}
     size = {row["file"]: row["megabytes"] for row in rows}
@@ -68,30 +70,51 @@ def compare(
 
 
 def scores(
-    of: Source,
-    made: Candidate,
-    provider: str,
-    cases: Sequence[Case],
-    folder: Path,
-    name: str,
+    of: Source, made: Candidate, provider: str, cases: Sequence[Case], folder: Path, name: str
 ) -> dict[str, Any]:
-    """The summary of a file's label maps, which are left in `folder`."""
-    model = FromFile(runtime.open_model(made.path, provider), of.run.plan)
-    rows = judge(
-        cases,
-        model,
-        folder,
-        spacing=of.run.spacing,
-        tolerance=of.run.config.eval.tolerance,
-        progress=progress.bar(name),
-    )
-    return summary(rows, of.run.plan.names)
+    """What a file's label maps and classes are worth: summaries by task. Label maps are left in `folder`."""
+    model, run = FromFile(runtime.open_model(made.path, provider), of.run.plan), of.run
+    found: dict[str, Any] = {}
+    if "seg" in model.model.heads:
+        rows = judge(
+            cases,
+            model,
+            folder,
+            spacing=run.spacing,
+            tolerance=run.config.eval.tolerance,
+            progress=progress.bar(name),
+        )
+        found["segmentation"] = summary(rows, run.plan.names)
+    if "cls" in model.model.heads:
+        bar = progress.bar(f"{name}, classes")
+        said = findings.say_all(
+            cases, model, run.dataset.targets, spacing=run.spacing, progress=bar
+        )
+        found["classification"] = findings.classification(said, run.plan.targets)
+    return found
 
 
-def read(summary: Mapping[str, Any]) -> Row:
-    """The mean Dice and HD95 of a summary, and of how many cases."""
-    mean = summary["mean"]
-    return {"dice": mean["dice"]["mean"], "hd95": mean["hd95"]["mean"], "cases": mean["dice"]["n"]}
+def lost(name: str, before: Any, after: Any, most: float) -> list[Gate]:
+    """The checks of the scores after against those before."""
+    gates = []
+    for task, check in (("segmentation", judged), ("classification", judged_classes)):
+        if task in before:
+            gates += check(name, before[task], after[task], most)
+    return gates
+
+
+def read(found: Mapping[str, Any]) -> Row:
+    """The means of what was scored, and of how many cases."""
+    row: Row = {}
+    if "segmentation" in found:
+        mean = found["segmentation"]["mean"]
+        row |= {"dice": mean["dice"]["mean"], "hd95": mean["hd95"]["mean"]}
+        row["cases"] = mean["dice"]["n"]
+    if "classification" in found:
+        own = found["classification"]
+        row |= {key: own[key]["mean"] for key in ("accuracy", "brier")}
+        row["cases"] = own["accuracy"]["n"]
+    return row
 
 
 def measure(files: Mapping[str, Path], providers: Sequence[str], image: Window) -> list[Row]:

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float, Int
 from medjax.data.cases import Case
 from medjax.data.convention import Convention
 from medjax.data.objects import boxes, looked_at
-from medjax.data.prepare import load
-from medjax.infer.findings import Finder
+from medjax.data.plan import Plan
+from medjax.data.prepare import Scan, load
+from medjax.infer.findings import Findings
 from medjax.io.atomic import atomic
 from medjax.metrics.calibration import brier, calibration_error
 from medjax.metrics.detection import Objects, average_precision, froc
@@ -21,6 +22,20 @@ from medjax.metrics.statistics import aggregate
 
 CLASSIFICATION = "classification"  # its name among the classes of metrics.csv
 OVERLAP = 0.1  # of boxes, from which a finding hits in the average precision (nnDetection's)
+
+
+@runtime_checkable
+class Teller(Protocol):
+    """What tells of a whole scan: a `Finder`, or a model file."""
+
+    @property
+    def plan(self) -> Plan:
+        """How scans are prepared, and the classes."""
+        ...
+
+    def __call__(self, scan: Scan, name: str) -> Findings:
+        """Classes and objects. Errors name the case."""
+        ...
 
 
 class Said(NamedTuple):
@@ -42,7 +57,7 @@ class Said(NamedTuple):
 
 def say(
     case: Case,
-    finder: Finder,
+    finder: Teller,
     names: Sequence[str] = (),
     *,
     spacing: Sequence[float] = (),
@@ -69,7 +84,7 @@ def say(
 
 def say_all(
     cases: Sequence[Case],
-    finder: Finder,
+    finder: Teller,
     names: Sequence[str],
     *,
     spacing: Sequence[float] = (),

@@ -10,7 +10,7 @@ import pytest
 
 from medjax.deploy.export import tensorflow
 from medjax.deploy.export.stablehlo import load, stablehlo
-from medjax.deploy.runtime import session
+from medjax.deploy.providers import session
 from medjax.errors import UserError
 from medjax.nn.unet import UNet
 

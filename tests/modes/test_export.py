@@ -16,6 +16,7 @@ from medjax.modes import candidates
 
 FLAGS = {
     "data.folds": 3,
+    "tasks.learn": ("segmentation", "classification"),
     "data.validation": 0.25,
     "plan.patch": (8, 8, 8),
     "plan.batch": 2,
@@ -41,6 +42,8 @@ def run_mode(make_scans, train_on, tmp_path_factory):
     """`run_mode(workdir, {key: value}, mode)` on six small cases made here."""
     root = tmp_path_factory.mktemp("export") / "scans"
     make_scans(root)
+    lines = ["case,target", *(f"case{k},{('left', 'right')[k % 2]}" for k in range(6))]
+    (root / "targets.csv").write_text("\n".join(lines))
     return train_on(root, FLAGS)
 
 
@@ -75,12 +78,15 @@ def test_the_file_says_what_the_run_said(export, whole, capsys):
     dice = json.loads((whole / "results.json").read_text("utf-8"))["metrics"]["mean"]["dice"]
     assert dice["mean"] > 0.5
     assert told["facts"]["metrics"]["dice"] == pytest.approx(dice["mean"], abs=1e-3)
+    said = (whole / "classification.csv").read_text("utf-8").splitlines()[1:]
+    classes = {line.split(",")[0]: [float(p) for p in line.split(",")[-2:]] for line in said}
     model = runtime.open_model(whole / "export" / "model.onnx")
     root = Path(json.loads((whole / "config.json").read_text("utf-8"))["data"]["root"])
     for case in json.loads((whole / "split.json").read_text("utf-8"))["test"]:
         output = whole / "again.nii.gz"
         (found,) = runtime.find_inputs(root / "imagesTr" / f"{case}_0000.nii.gz", ("T1",))
-        runtime.predict(model, found, output)
+        line = runtime.predict(model, found, output)
+        np.testing.assert_allclose([float(p) for p in line[-2:]], classes[case], atol=1e-4)
         ours, theirs = (
             np.asarray(nib.load(p).dataobj)
             for p in (output, whole / "predictions" / f"{case}.nii.gz")
@@ -91,6 +97,10 @@ def test_the_file_says_what_the_run_said(export, whole, capsys):
 def other_labels(model, facts):
     classes = {0: "background", 2: "tumour"}
     return model, replace(facts, convention=replace(facts.labels, values=classes).to_dict())
+
+
+def other_targets(model, facts):
+    return model, replace(facts, targets=facts.targets[::-1])
 
 
 def no_normalisation(model, facts):
@@ -112,9 +122,11 @@ def one_weight(model, facts):
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-@pytest.mark.parametrize("fault", [other_labels, no_normalisation, other_spacing, one_weight])
+@pytest.mark.parametrize(
+    "fault", [other_labels, other_targets, no_normalisation, other_spacing, one_weight]
+)
 def test_a_file_with_a_fault_is_rejected(fault, precision, export, whole, monkeypatch, capsys):
-    if precision == "int8" and fault in (no_normalisation, other_spacing):
+    if precision == "int8" and fault in (other_targets, no_normalisation, other_spacing):
         pytest.skip("of the description, which both files share")
     right = candidates.write_model
     monkeypatch.setattr(
@@ -150,7 +162,7 @@ def test_calibration_on_test_cases_is_rejected(export, whole, monkeypatch, capsy
 @pytest.mark.long
 def test_a_run_that_is_not_there_is_trained_pruned_and_exported(export, whole, tmp_path, capsys):
     changes = {"train.start_from": str(whole), "prune.ratio": 0.5, "prune.multiple": 1}
-    asked = {"export.precision": "int8", "export.smaller": 4.0, "export.lost": 0.2}
+    asked = {"export.precision": "int8", "export.smaller": 4.0, "export.lost": 1.0}
     export(tmp_path / "run", {**changes, **asked})
     said = capsys.readouterr().out
     assert "ok: pruned = whole with zeros" in said

@@ -36,6 +36,7 @@ def facts_of(
         overlap=overlap,
         mirror_axes=tuple(mirror_axes),
         keep_largest=tuple(keep_largest),
+        targets=plan.targets,
         given_spacing=tuple(given_spacing),
         **told,
     )
