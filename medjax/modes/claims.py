@@ -9,7 +9,7 @@ from typing import Any
 from medjax import progress
 from medjax.data import recipe as recipes
 from medjax.errors import UserError
-from medjax.modes import experiment, train
+from medjax.modes import experiment, export, train
 from medjax.modes.defaults import Config, defaults
 from medjax.modes.trained import learned_from
 from medjax.train import checkpoint, claims, results
@@ -63,7 +63,8 @@ def main(config: Config, workdir: Path) -> None:
                     f"run {number} of {len(waiting)}: {run}, stage {stage} of {len(run.stages)}"
                 )
                 # Test cases are opened for what is judged alone.
-                (train.main if last else train.train)(its_config, folder)
+                does = {"train": train.main, "export": export.main}[its_config.mode]
+                (does if last else train.train)(its_config, folder)
         made = record(config, run, workdir)
         results.write_json(records / made.file, asdict(made))
     write_page(Path(chosen.page), rules, Path(chosen.results))
@@ -81,7 +82,8 @@ def _arms(config: Config, known: Collection[str]) -> list[str]:
 def list_runs(config: Config, workdir: Path, arms: Sequence[str]) -> list[Run]:
     """All runs in their order: seed by seed, fold by fold, the arms side by side.
 
-    A stage that an earlier arm runs with the very same config has that arm's folder: it runs once.
+    A stage that an earlier arm trains with the very same config has that arm's folder: it is trained once. A
+    last stage of the mode `export` is judged by its file.
     """
     chosen = config.claim
     folders: dict[str, Path] = {}
@@ -97,9 +99,15 @@ def list_runs(config: Config, workdir: Path, arms: Sequence[str]) -> list[Run]:
                         given.setdefault(key, str(stages[-1][1]))
                     made = _stage(config, arm, given)
                     own = workdir / arm / f"seed-{seed}" / f"fold-{fold}" / f"stage-{number}"
-                    stages.append((made, folders.setdefault(made.to_json_best_effort(), own)))
+                    stages.append((made, folders.setdefault(_trained(made), own)))
                 runs.append(Run(arm, seed, fold, tuple(stages)))
     return runs
+
+
+def _trained(config: Config) -> str:
+    """What decides the weights of a stage."""
+    plain = json.loads(config.to_json_best_effort())
+    return json.dumps({k: v for k, v in plain.items() if k not in ("mode", "export")})
 
 
 def _stage(config: Config, arm: str, changes: dict[str, Any]) -> Config:
@@ -182,15 +190,30 @@ def _finished(config: Config, folder: Path, *, judged: bool) -> bool:
     if checkpoint.newest(folder / "checkpoints") != config.train.steps:
         return False
     stored = experiment.claim(config, folder)
+    if not judged:
+        return True
+    if config.mode == "export":
+        path = folder / "export" / "export.json"
+        asked = json.loads(config.export.to_json_best_effort())
+        return path.is_file() and results.read_json(path)["export"] == asked
     as_asked = stored["eval"] == json.loads(config.eval.to_json_best_effort())
-    return not judged or ((folder / "results.json").is_file() and as_asked)
+    return (folder / "results.json").is_file() and as_asked
 
 
 def record(config: Config, run: Run, workdir: Path) -> claims.Record:
     """What is kept of a finished run."""
-    last = results.read_json(run.stages[-1][1] / "results.json")
+    its_config, folder = run.stages[-1]
+    last = results.read_json(folder / "results.json")
+    figures = {
+        f"{part}: {name}": value
+        for part, names in FIGURES.items()
+        for name, value in _figures(last.get(part, {}), names).items()
+    }
+    if its_config.mode == "export":
+        folder = folder / "export"
+        figures = _exported(results.read_json(folder / "export.json"))
     scores: dict[str, dict[str, dict[str, float | None]]] = {}
-    for row in read_rows(run.stages[-1][1] / "metrics.csv"):
+    for row in read_rows(folder / "metrics.csv"):
         for metric in (key for key in KEPT if key in row):
             by_case = scores.setdefault(row["class"], {}).setdefault(metric, {})
             by_case[row["case"]] = row[metric]
@@ -217,12 +240,14 @@ def record(config: Config, run: Run, workdir: Path) -> claims.Record:
         stages=stages,
         patients=last["data"]["patients"],
         scores=scores,
-        figures={
-            f"{part}: {name}": value
-            for part, names in FIGURES.items()
-            for name, value in _figures(last.get(part, {}), names).items()
-        },
+        figures=figures,
     )
+
+
+def _exported(told: dict[str, Any]) -> dict[str, float | None]:
+    """What an export says of speed and size: of each file in the runtime to be fast in."""
+    rows = [row for row in told["table"] if row["runtime"] == told["runtime"]]
+    return {f"{row['file']}: {name}": row[name] for row in rows for name in ("p50_ms", "megabytes")}
 
 
 def _figures(found: dict[str, Any], names: Sequence[str]) -> dict[str, float | None]:

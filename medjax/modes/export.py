@@ -28,6 +28,7 @@ from medjax.modes.candidates import said
 from medjax.modes.defaults import Config
 from medjax.modes.source import Source, dense, held_out, source
 from medjax.train import checkpoint, results
+from medjax.train.evaluate import write_rows
 
 console = progress.console
 KNOWN = {
@@ -106,22 +107,28 @@ def export(ours: Source, whole: Source, folder: Path, output: Path) -> None:
     gates += [gate for made in files.values() for gate in made.gates]
     final = list(files.values())[-1]
 
-    rows, metrics = [], {}
+    found = worth.Worth([], {}, [], [])
     if all(gate.passes for gate in gates):  # what a wrong file is worth does not matter
         named = {name: (whole if name == WHOLE else ours, made) for name, made in files.items()}
-        rows, metrics, found = worth.compare(named, every, (part, held), images[0], folder)
-        gates += said(found)
-        console.print(worth.table(rows))
+        found = worth.compare(named, every, (part, held), images[0], folder)
+        gates += said(found.gates)
+        console.print(worth.table(found.table))
     facts = replace(
         ours.facts,
         provenance={**ours.facts.provenance, "route": final.route},
         parity={gate.name: gate.figure for gate in gates},
-        metrics=metrics,
+        metrics=found.metrics,
         pruning={} if whole is ours else pruning(whole, ours),
         quantisation=final.quantisation,
     )
     beside = [path for made in routes if made.passes for path in made.beside]
-    told = {"table": rows, "routes": {made.route: _told(made.gates) for made in routes}}
+    told = {
+        "export": json.loads(own.to_json_best_effort()),
+        "runtime": every[0],
+        "table": found.table,
+        "routes": {made.route: _told(made.gates) for made in routes},
+    }
+    write_rows(output / "metrics.csv", found.rows)
     leave(output, final.path, facts, gates, told, beside)
 
 

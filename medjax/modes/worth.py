@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medjax import progress
 from medjax.data.cases import Case
@@ -29,14 +29,23 @@ HEAD = {  # each column's form
 }
 
 
+class Worth(NamedTuple):
+    """Rows of the table; of the last file on test cases its means and its lines; checks against the first."""
+
+    table: list[Row]
+    metrics: Row
+    rows: list[Row]
+    gates: list[Gate]
+
+
 def compare(
     files: Mapping[str, tuple[Source, Candidate]],
     providers: Sequence[str],
     held: tuple[str, Sequence[Case]],
     image: Window,
     folder: Path,
-) -> tuple[list[Row], Row, list[Gate]]:
-    """Rows of all files, the scores of the last one on test cases, and its checks against the first one.
+) -> Worth:
+    """What all files are worth, and the last one against the first one.
 
     held: a part of the split and its cases, by which the Dice that is lost is judged; those of the test are
     for the table. `folder` is for label maps.
@@ -52,7 +61,7 @@ def compare(
         for p, judging in parts.items()
     }
     gates = []
-    if first != last:
+    if first != last and own.lost < 1:
         gates += lost(part, found[first, part], found[last, part], own.lost)
     rows = measure({name: made.path for name, (_, made) in files.items()}, providers, image)
     speed = {row["file"]: row["p50_ms"] for row in rows if row["runtime"] == fast}
@@ -66,15 +75,19 @@ def compare(
             row |= read(found[row["file"], "test"])
             path = files[row["file"]][1].path
             row["seconds_a_scan"] = seconds_a_scan(path, fast, cases[0], folder / "a.nii.gz")
-    return rows, read(found[last, "test"]), gates
+    tested = found[last, "test"]
+    return Worth(rows, read(tested), tested["rows"], gates)
 
 
 def scores(
     of: Source, made: Candidate, provider: str, cases: Sequence[Case], folder: Path, name: str
 ) -> dict[str, Any]:
-    """What a file's label maps and classes are worth: summaries by task. Label maps are left in `folder`."""
+    """What a file's label maps and classes are worth: summaries by task, and all lines of metrics.csv.
+
+    Label maps are left in `folder`.
+    """
     model, run = FromFile(runtime.open_model(made.path, provider), of.run.plan), of.run
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"rows": []}
     if "seg" in model.model.heads:
         rows = judge(
             cases,
@@ -85,12 +98,14 @@ def scores(
             progress=progress.bar(name),
         )
         found["segmentation"] = summary(rows, run.plan.names)
+        found["rows"] += rows
     if "cls" in model.model.heads:
         bar = progress.bar(f"{name}, classes")
         said = findings.say_all(
             cases, model, run.dataset.targets, spacing=run.spacing, progress=bar
         )
         found["classification"] = findings.classification(said, run.plan.targets)
+        found["rows"] += findings.rows(said)
     return found
 
 

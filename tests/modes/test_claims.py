@@ -12,6 +12,7 @@ import pytest
 
 from medjax import cli
 from medjax.data import recipe as recipes
+from medjax.deploy.export import tensorflow
 from medjax.errors import UserError
 from medjax.modes import claims, experiment, train
 from medjax.modes.claims import recipe, steps
@@ -205,6 +206,7 @@ def test_faults_of_a_claim_end_in_one_line_before_any_training(make, said, place
         "labels.py",
         "labels.py:heart",
         "tasks.py:heart",
+        "compression.py",
     ],
 )
 def test_a_shipped_claim_is_sound_as_far_as_its_data(part, place, tmp_path, capsys):
@@ -233,7 +235,8 @@ def test_a_shipped_claim_on_phantoms_is_sound_up_to_its_first_training(
 
 
 def test_every_shipped_claim_is_tried_here():
-    assert {path.name for path in CLAIMS.glob("*.py")} == {"labels.py", "synthetic.py", "tasks.py"}
+    tried = {"compression.py", "labels.py", "synthetic.py", "tasks.py"}
+    assert {path.name for path in CLAIMS.glob("*.py")} == tried
 
 
 def test_a_claim_leaves_records_and_a_page(claimed, place):
@@ -255,6 +258,36 @@ def test_a_claim_leaves_records_and_a_page(claimed, place):
     assert "| incomplete |" in page  # one seed of two
     assert "trainings: 3" in page
     assert str(place) not in page
+
+
+def test_an_arm_is_judged_by_its_file(claimed, place, monkeypatch, tmp_path):
+    """It shares the training of an arm that is not exported."""
+
+    def none(*given):
+        raise UserError("export by jax2tf: not in this test")
+
+    asked = {"mode": "export", "export.precision": "int8", "export.lost": 1.0, "export.cases": 2}
+    config = make_config(place, {**ARMS, "tuned": (FIRST, {**ARMS["plain"][1], **asked})})
+    config.claim.results, config.claim.page = str(tmp_path / "results"), str(tmp_path / "page.md")
+    monkeypatch.setattr(tensorflow, "convert", none)
+    monkeypatch.setattr(train, "fit", None)
+    claims.main(config, claimed[0])
+    folder = tmp_path / "results" / "tiny"
+    float32, int8 = (
+        json.loads((folder / f"{arm}-seed0-fold0.json").read_text("utf-8"))
+        for arm in ("plain", "tuned")
+    )
+    assert float32["stages"][1]["run"] == int8["stages"][1]["run"]
+    assert int8["figures"]["int8: p50_ms"] > 0
+    assert int8["figures"]["int8: megabytes"] < int8["figures"]["float32: megabytes"]
+    ours, theirs = (r["scores"]["tumour"]["dice"] for r in (int8, float32))
+    assert ours.keys() == theirs.keys()
+    assert ours == pytest.approx(theirs, abs=0.1)
+    before = (folder / "tuned-seed0-fold0.json").read_bytes()
+    (folder / "tuned-seed0-fold0.json").unlink()
+    monkeypatch.setattr(claims.export, "main", None)  # what is exported is not exported again
+    claims.main(config, claimed[0])
+    assert (folder / "tuned-seed0-fold0.json").read_bytes() == before
 
 
 def test_what_is_finished_is_not_run_again(claimed, place, monkeypatch):
