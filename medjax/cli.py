@@ -16,6 +16,7 @@ MODES = {
     "verify": "medjax.modes.verify",
     "synthesize": "medjax.modes.synthesize",
     "claims": "medjax.modes.claims",
+    "prune": "medjax.modes.prune_table",
     "export": "medjax.modes.export",
 }
 USAGE = """usage: python launch.py --config FILE [--config.KEY=VALUE ...] [--mode MODE] [--workdir DIR]

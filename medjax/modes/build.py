@@ -144,8 +144,13 @@ def optimizer(config: Config) -> optax.GradientTransformation:
 
 def params(network: Network, plan: Plan, seed: int) -> Any:
     """The weights at the start, a function of the seed."""
-    image = jnp.zeros((1, *plan.patch, len(plan.channels)))
+    image = window(plan)
     return drawn(lambda key: network.init(key, image, False)["params"], seed)
+
+
+def window(plan: Plan) -> jax.Array:
+    """An image of the size of a patch, of zeros: to see shapes by."""
+    return jnp.zeros((1, *plan.patch, len(plan.channels)))
 
 
 def drawn(initial: Callable[[jax.Array], Any], seed: int) -> Any:
@@ -243,8 +248,7 @@ def start(
     first = params(network, plan, config.seed) if trained is None else trained
     made = create(first, optimizer(config), horizon=config.train.steps, ema=ema)
     if distils(config):
-        image = jnp.zeros((1, *plan.patch, len(plan.channels)))
-        shapes = shapes_of(whole(config, plan), image)
+        shapes = shapes_of(whole(config, plan), window(plan))
         empty = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         made = made.replace(extra={**made.extra, TEACHER: teacher or empty})
     learned = rule(config)

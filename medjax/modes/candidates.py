@@ -5,8 +5,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import onnx
 
 from medjax import progress
@@ -23,6 +21,7 @@ from medjax.deploy.quantize.calibrate import calibrate
 from medjax.deploy.quantize.scales import FLAVOURS
 from medjax.deploy.windows import Window, windows
 from medjax.errors import UserError
+from medjax.modes import build
 from medjax.modes.source import Source, calibrating, classes, masks
 
 console = progress.console
@@ -54,14 +53,9 @@ def said(gates: list[Gate]) -> list[Gate]:
     return gates
 
 
-def empty(of: Source) -> jax.Array:
-    """A window of nothing: the size that a graph is made for."""
-    return jnp.zeros((1, *of.run.plan.patch, len(of.run.plan.channels)))
-
-
 def bare(of: Source, path: Path) -> Candidate:
     """Float32 by our own emitter, unchecked: to compare with."""
-    write_model(emit(of.net.fn, of.net.params, empty(of)), of.facts, path)
+    write_model(emit(of.net.fn, of.net.params, build.window(of.run.plan)), of.facts, path)
     return Candidate(path, "direct")
 
 
@@ -101,7 +95,7 @@ def by_tensorflow(
     """
     net, image = of.net, images[0]
     wanted = net.outputs(image)
-    model = bytes(stablehlo(net.fn, net.params, empty(of)).serialize())
+    model = bytes(stablehlo(net.fn, net.params, build.window(of.run.plan)).serialize())
     lite = tensorflow.convert(model, list(wanted), image, folder)
     path = folder / "jax2tf.onnx"
     write_model(onnx.load(folder / "model.onnx"), of.facts, path)
@@ -120,9 +114,9 @@ def eight_bits(
     seen = windows(
         cases, run.plan, spacing=run.spacing, progress=progress.bar("calibrating on training cases")
     )
-    program, _ = trace(net.fn, net.params, empty(of))
+    program, _ = trace(net.fn, net.params, build.window(of.run.plan))
     scales = calibrate(program, net.params, seen, FLAVOURS[own.flavour], own.calibration)
-    write_model(emit(net.fn, net.params, empty(of), scales), of.facts, path)
+    write_model(emit(net.fn, net.params, build.window(of.run.plan), scales), of.facts, path)
     judging = [*run.cases(run.split.validation), *run.cases(run.split.test)]
     gates = [
         described(of, path),

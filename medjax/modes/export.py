@@ -134,8 +134,8 @@ def export(ours: Source, whole: Source, folder: Path, output: Path) -> None:
 
 def pruning(whole: Source, ours: Source) -> dict[str, list[int]]:
     """Parameters, and multiplications a window, before and after."""
-    image = candidates.empty(ours)
-    full = structure_of(build.whole(whole.run.config, whole.run.plan), image)
+    network = build.whole(whole.run.config, whole.run.plan)
+    full = structure_of(network, build.window(ours.run.plan))
     removed = full.removed(ours.run.plan.pruned)
     sizes = [sum(leaf.size for leaf in jax.tree.leaves(of.net.params)) for of in (whole, ours)]
     return {

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from medjax import progress
 from medjax.data.plan import read_plan
@@ -63,32 +62,34 @@ def pruned(run: Experiment, trained: Any) -> tuple[Experiment, Any]:
     own = run.config.prune
     if not own.ratio or trained is None:
         return run, trained
-    image = jnp.zeros((1, *run.plan.patch, len(run.plan.channels)))
-    structure = structure_of(build.whole(run.config, run.plan), image)
+    structure = structure_of(build.whole(run.config, run.plan), build.window(run.plan))
     before = structure.removed(read_plan(Path(run.config.train.start_from) / "plan.json").pruned)
     trained = grow(structure, trained, before)
     if not run.plan.pruned:
-        if own.score == "random":
-            scores = choice.random(structure, run.config.seed)
-        else:
-            scores = choice.magnitude(structure, trained)
-        removed = choice.choose(
-            structure,
-            scores,
-            own.ratio,
-            scope=own.scope,
-            multiple=own.multiple,
-            exclude=tuple(own.exclude),
-            gone=before,
-        )
+        removed = chosen(structure, own, trained, before, run.config.seed)
         if removed == before:
             raise UserError(
                 f"prune.ratio: {own.ratio} in multiples of {own.multiple} channels takes none away; give "
                 "more, or a smaller prune.multiple"
             )
         run = _with(run, structure.entries(removed))
-        _say(structure, before, removed, trained)
+        say(structure, before, removed, trained)
     return run, cut(structure, trained, structure.removed(run.plan.pruned))
+
+
+def chosen(structure: Structure, own: Config, trained: Any, gone: Removed, seed: int) -> Removed:
+    """The units that the settings `own` (`config.prune`) take away of trained weights, `gone` among them."""
+    drawn = own.score == "random"
+    scores = choice.random(structure, seed) if drawn else choice.magnitude(structure, trained)
+    return choice.choose(
+        structure,
+        scores,
+        own.ratio,
+        scope=own.scope,
+        multiple=own.multiple,
+        exclude=tuple(own.exclude),
+        gone=gone,
+    )
 
 
 def rounds(config: Config, workdir: Path) -> list[tuple[Config, Path]]:
@@ -128,7 +129,7 @@ def _with(run: Experiment, entries: Any) -> Experiment:
     return replace(run, plan=plan)
 
 
-def _say(structure: Structure, before: Removed, removed: Removed, trained: Any) -> None:
+def say(structure: Structure, before: Removed, removed: Removed, trained: Any) -> None:
     """What is left, in one line."""
     sizes = [
         sum(leaf.size for leaf in jax.tree.leaves(cut(structure, trained, gone)))

@@ -67,6 +67,30 @@ def test_what_is_left_is_a_multiple_and_never_nothing(structure, params):
         choice.choose(structure, scores, 1.0)
 
 
+def test_a_row_tells_what_goes_with_its_family_alone(structure, params):
+    removed = choice.choose(structure, choice.magnitude(structure, params), 0.5, multiple=1)
+    rows = choice.table(structure, removed)
+    whole = sum(leaf.size for leaf in jax.tree.leaves(params))
+    for row, family in zip(rows, structure.families, strict=True):
+        alone = removed & {*family.units}
+        left = sum(leaf.size for leaf in jax.tree.leaves(cut(structure, params, alone)))
+        assert row["parameters"] == pytest.approx(1 - left / whole)
+        assert row["multiplications"] >= 0
+        assert row["family"] in row["members"]
+    assert any(row["family"].endswith("kernel[4]") for row in rows)
+
+
+@pytest.mark.parametrize("scope", ["family", "global"])
+def test_what_was_removed_before_counts_and_stays_away(structure, scope):
+    scores = choice.random(structure, seed=0)
+    first = choice.choose(structure, scores, 0.25, multiple=1, scope=scope)
+    other = choice.random(structure, seed=1)
+    second = choice.choose(structure, other, 0.5, multiple=1, scope=scope, gone=first)
+    assert first < second
+    assert len(second) == len(choice.choose(structure, other, 0.5, multiple=1, scope=scope))
+    assert choice.choose(structure, other, 0.1, multiple=1, scope=scope, gone=first) == first
+
+
 def test_a_global_choice_compares_units_with_their_own_family(structure):
     """One unit far above the others makes these small, in this family alone."""
     family = max(structure.families, key=lambda f: len(f.units))

@@ -106,6 +106,19 @@ def test_the_share_rises_over_rounds(train, whole, last_state, tmp_path, monkeyp
     )
 
 
+def test_what_would_go_is_shown_and_nothing_changed(train, whole, capsys):
+    before = {p: p.read_bytes() for p in whole.glob("*.json")}
+    train(whole, HALF, "prune")
+    said = capsys.readouterr().out
+    assert "pruned 36 of 72 channels" in said
+    assert "encoder0/Plain_0/Conv_0/kernel[4]" in said
+    assert "stays: seg/Conv_0/kernel[4]: an axis of the output" in said
+    assert {p: p.read_bytes() for p in whole.glob("*.json")} == before
+    with pytest.raises(SystemExit):
+        train(whole, {}, "prune")
+    assert "prune.ratio: 0.0; give a share" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

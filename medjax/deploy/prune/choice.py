@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from medjax.deploy.prune.structure import Family, Removed, Structure
+from medjax.deploy.prune.structure import Family, Removed, Structure, operations
 
 Scores = Mapping[int, float]  # of each unit; the lowest go first
 
@@ -90,18 +91,36 @@ def _shares(
 
 
 def table(structure: Structure, removed: Removed) -> list[dict[str, Any]]:
-    """A row for each family: its first parameter, units before and after, channels of a unit, its members."""
+    """A row for each family: the axis that makes its channels, its units, what is left, what goes with them.
+
+    channels: of a unit, along that axis. parameters and multiplications: the shares of the whole
+    network's that its removed units take away, were they the only ones. members: all its axes.
+    """
+    sizes = _entries(structure, frozenset()), operations(structure)
+    shapes = map(structure.program.shape, structure.program.inputs)
+    last = {path: len(shape) - 1 for path, shape in zip(structure.paths, shapes, strict=False)}
     rows = []
     for family in structure.families:
-        left = sum(unit not in removed for unit in family.units)
+        makes = next(
+            (k for k, (path, axis) in enumerate(family.where) if axis == last[path] > 0), 0
+        )
+        gone = removed & {*family.units}
         members = [f"{path}[{axis}]" for path, axis in family.where]
         rows.append(
             {
-                "family": members[0],
+                "family": members[makes],
                 "units": len(family.units),
-                "left": left,
-                "channels": family.counts[0],
+                "left": len(family.units) - len(gone),
+                "channels": family.counts[makes],
+                "parameters": 1 - _entries(structure, gone) / sizes[0],
+                "multiplications": 1 - operations(structure, gone) / max(1, sizes[1]),
                 "members": members,
             }
         )
     return rows
+
+
+def _entries(structure: Structure, removed: Removed) -> int:
+    """The number of parameters that are left."""
+    inputs = structure.program.inputs[: len(structure.paths)]
+    return sum(prod(structure.shape(value, removed)) for value in inputs)
