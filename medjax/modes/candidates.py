@@ -111,9 +111,9 @@ def eight_bits(
     """Eight bits by our own emitter, calibrated on training cases."""
     run, own, net = of.run, of.run.config.export, of.net
     cases = calibrating(run, own.cases)
-    seen = windows(
-        cases, run.plan, spacing=run.spacing, progress=progress.bar("calibrating on training cases")
-    )
+    bar = progress.bar("calibrating on training cases")
+    samples = windows(cases, run.plan, spacing=run.spacing, progress=bar)
+    seen = [sample.image for sample in samples]
     program, _ = trace(net.fn, net.params, build.window(of.run.plan))
     scales = calibrate(program, net.params, seen, FLAVOURS[own.flavour], own.calibration)
     write_model(emit(net.fn, net.params, build.window(of.run.plan), scales), of.facts, path)

@@ -118,7 +118,7 @@ def defaults(name: str) -> Config:
     )  # channels of the network of train.start_from, before training
     prune.ratio = 0.0  # share of them that goes; 0: none
     prune.scope = "family"  # of each family of layers that hang together; global: of all
-    prune.score = "magnitude"  # the smallest weights go; random: a control
+    prune.score = "magnitude"  # the smallest weights go; taylor: what the loss feels least; random
     prune.multiple = 8  # what is left of a layer is rounded up to so many channels
     prune.exclude = ()  # patterns of parameters that stay whole
     prune.rounds = 1  # runs over which the share rises to `ratio`, each of a part of the steps

@@ -95,7 +95,8 @@ def export(ours: Source, whole: Source, folder: Path, output: Path) -> None:
     """
     run, own, every = ours.run, ours.run.config.export, providers(ours.run.config)
     part, held = held_out(run)
-    images = windows(held[:COMPARED], run.plan, spacing=run.spacing)
+    seen = windows(held[:COMPARED], run.plan, spacing=run.spacing)
+    images = [sample.image for sample in seen]
     gates: list[Gate] = []
     if isinstance(ours.model, Pruned):
         gates += said([prove.prove_pruned(ours.model, ours.net.params, images[:2])])

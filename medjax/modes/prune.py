@@ -5,19 +5,27 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from medjax import progress
 from medjax.data.plan import read_plan
 from medjax.deploy.prune import choice
 from medjax.deploy.prune.pruned import structure_of
 from medjax.deploy.prune.structure import Removed, Structure, cut, grow, operations
+from medjax.deploy.windows import spread, windows
 from medjax.errors import UserError
+from medjax.losses.classification import UNKNOWN
 from medjax.modes import build, experiment
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
 from medjax.modes.trained import load_weights
+from medjax.train.step import AXIS
+from medjax.train.tasks import TERMS
 
 console = progress.console
+SCOPES, SCORES = ("family", "global"), ("magnitude", "taylor", "random")
+LOOKED_AT = 16  # training cases whose gradients are asked
 
 
 def check(config: Config) -> None:
@@ -39,9 +47,16 @@ def check(config: Config) -> None:
         raise UserError(f"prune.distill: {own.distill} is no weight; give 0 or more")
     if own.distill and tuple(config.tasks.learn) == ("detection",):
         raise UserError("prune.distill: is not for detection alone; set it to 0")
-    for key, known in (("scope", ("family", "global")), ("score", ("magnitude", "random"))):
-        if own[key] not in known:
-            raise UserError(f"prune.{key}: {own[key]!r} is unknown; choose {' or '.join(known)}")
+    check_choice(config)
+
+
+def check_choice(config: Config) -> None:
+    """The words among the settings. Errors name the key."""
+    for key, known in (("scope", SCOPES), ("score", SCORES)):
+        if config.prune[key] not in known:
+            raise UserError(
+                f"prune.{key}: {config.prune[key]!r} is unknown; choose {', '.join(known)}"
+            )
 
 
 def inherited(run: Experiment) -> Experiment:
@@ -66,7 +81,7 @@ def pruned(run: Experiment, trained: Any) -> tuple[Experiment, Any]:
     before = structure.removed(read_plan(Path(run.config.train.start_from) / "plan.json").pruned)
     trained = grow(structure, trained, before)
     if not run.plan.pruned:
-        removed = chosen(structure, own, trained, before, run.config.seed)
+        removed = chosen(run, structure, trained, before, own)
         if removed == before:
             raise UserError(
                 f"prune.ratio: {own.ratio} in multiples of {own.multiple} channels takes none away; give "
@@ -77,19 +92,62 @@ def pruned(run: Experiment, trained: Any) -> tuple[Experiment, Any]:
     return run, cut(structure, trained, structure.removed(run.plan.pruned))
 
 
-def chosen(structure: Structure, own: Config, trained: Any, gone: Removed, seed: int) -> Removed:
+def chosen(
+    run: Experiment, structure: Structure, trained: Any, gone: Removed, own: Config
+) -> Removed:
     """The units that the settings `own` (`config.prune`) take away of trained weights, `gone` among them."""
-    drawn = own.score == "random"
-    scores = choice.random(structure, seed) if drawn else choice.magnitude(structure, trained)
+    scores = {
+        "magnitude": lambda: choice.magnitude(structure, trained),
+        "taylor": lambda: choice.taylor(structure, trained, slopes(run, trained)),
+        "random": lambda: choice.random(structure, run.config.seed),
+    }
     return choice.choose(
         structure,
-        scores,
+        scores[own.score](),
         own.ratio,
         scope=own.scope,
         multiple=own.multiple,
         exclude=tuple(own.exclude),
         gone=gone,
     )
+
+
+def slopes(run: Experiment, params: Any) -> Any:
+    """The root mean square of the loss's gradients over windows of training cases, of the whole network.
+
+    Detection is left out: its objects are learned from whole batches.
+    """
+    config, plan = run.config, run.plan
+    segmenter = build.segmenter(config, plan, build.whole(config, plan))
+    cases = spread(run.cases(run.split.train), LOOKED_AT)
+    bar = progress.bar("looking at training cases")
+    samples = windows(cases, plan, spacing=run.spacing, progress=bar)
+    weights = {
+        pair: w for task in ("segmentation", "classification") for pair, w in TERMS[task].items()
+    }
+
+    def loss(params: Any, batch: Any) -> Any:
+        outputs, aux = segmenter.model.apply({"params": params}, batch["image"], False)
+        heads = {head: outputs[head] for head in ("seg", "cls") if head in outputs}
+        pairs = segmenter.pairs(heads, aux, batch)
+        return sum(
+            w * pairs[name][0] / jnp.maximum(pairs[name][1], 1)
+            for name, w in weights.items()
+            if name in pairs
+        )
+
+    @jax.jit
+    def squares(params: Any, batch: Any) -> Any:
+        mapped = jax.vmap(lambda own: jax.grad(loss)(params, own), axis_name=AXIS)
+        return jax.tree.map(lambda g: jnp.square(g[0]), mapped(batch))
+
+    total = jax.tree.map(jnp.zeros_like, params)
+    for sample in samples:
+        target = np.array(run.targets([sample.case]) or [UNKNOWN], np.int32)
+        batch = {"image": sample.image, "label": sample.label, "target": target}
+        found = squares(params, jax.tree.map(lambda a: jnp.asarray(a)[None], batch))
+        total = jax.tree.map(jnp.add, total, found)
+    return jax.tree.map(lambda t: jnp.sqrt(t / len(samples)), total)
 
 
 def rounds(config: Config, workdir: Path) -> list[tuple[Config, Path]]:

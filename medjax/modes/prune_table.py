@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from medjax import progress
-from medjax.data.plan import read_plan
 from medjax.deploy.prune import choice
 from medjax.deploy.prune.pruned import structure_of
 from medjax.deploy.prune.structure import Structure, grow
@@ -26,11 +25,14 @@ def main(config: Config, workdir: Path) -> None:
         raise UserError(
             f"prune.ratio: {own.ratio}; give a share above 0 and below 1, to see its effect"
         )
-    plan = read_plan(workdir / "plan.json")
+    prune.check_choice(config)
+    run = experiment.prepare_experiment(trained, workdir)
+    plan = run.plan
     _, params, _ = load_weights(trained, plan, workdir)
     structure = structure_of(build.whole(trained, plan), build.window(plan))
     before = structure.removed(plan.pruned)
-    removed = prune.chosen(structure, own, grow(structure, params, before), before, trained.seed)
+    params = grow(structure, params, before)
+    removed = prune.chosen(run, structure, params, before, own)
     rows = choice.table(structure, removed)
     console.print(
         f"{'units':>6} {'left':>6} {'channels':>9} {'parameters':>11} {'mult.':>7}  family"
@@ -38,14 +40,14 @@ def main(config: Config, workdir: Path) -> None:
     for row in rows:
         more = f" and {len(row['members']) - 1} more" if len(row["members"]) > 1 else ""
         console.print(
-            f"{row['units']:6} {row['left']:6} {row['channels']:9} {-row['parameters']:11.1%} "
-            f"{-row['multiplications']:7.1%}  {row['family']}{more}"
+            f"{row['units']:6} {row['left']:6} {row['channels']:9} {row['parameters']:11.1%} "
+            f"{row['multiplications']:7.1%}  {row['family']}{more}"
         )
     for (path, axis), why in _stays(structure).items():
         console.print(f"stays: {path}[{axis}]: {why}")
     for name in sorted(structure.coupling.unknown):
         console.print(f"stays: what {name} touches, of which nothing is known")
-    prune.say(structure, before, removed, grow(structure, params, before))
+    prune.say(structure, before, removed, params)
     console.print(
         f"nothing is changed; train with --config.train.start_from={workdir} "
         f"--config.prune.ratio={own.ratio:g} and another --workdir"

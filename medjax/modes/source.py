@@ -14,6 +14,7 @@ from medjax.deploy.export.describe import facts_of
 from medjax.deploy.facts import Facts
 from medjax.deploy.prove import Net
 from medjax.deploy.runtime import Model
+from medjax.deploy.windows import spread
 from medjax.errors import UserError
 from medjax.infer.findings import Finder, Findings
 from medjax.infer.predictor import Predictor
@@ -111,9 +112,7 @@ def told(run: Experiment, part: str) -> list[Case]:
 
 def calibrating(run: Experiment, count: int) -> list[Case]:
     """`count` training cases, spread over all of them."""
-    cases = run.cases(run.split.train)
-    chosen = np.unique(np.linspace(0, len(cases) - 1, min(count, len(cases))).round().astype(int))
-    return [cases[k] for k in chosen]
+    return spread(run.cases(run.split.train), count)
 
 
 @dataclass(frozen=True)

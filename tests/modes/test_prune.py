@@ -85,6 +85,19 @@ def test_a_killed_run_ends_in_the_same_bits_and_hands_its_network_on(
 
 
 @pytest.mark.long
+def test_what_the_loss_feels_least_goes(train, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(modes, "evaluate", lambda *run: None)
+    lost = {}
+    for score in ("magnitude", "taylor"):
+        changes = {"train.start_from": str(whole), **HALF, "prune.score": score, "train.steps": 1}
+        train(tmp_path / score, changes)
+        plan = json.loads((tmp_path / score / "plan.json").read_text("utf-8"))
+        lost[score] = plan["pruned"]
+    assert lost["taylor"].keys() == lost["magnitude"].keys()
+    assert lost["taylor"] != lost["magnitude"]
+
+
+@pytest.mark.long
 def test_the_share_rises_over_rounds(train, whole, last_state, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(modes, "evaluate", lambda *run: None)
     changes = {"train.start_from": str(whole), **HALF, "prune.rounds": 2}
@@ -124,7 +137,11 @@ def test_what_would_go_is_shown_and_nothing_changed(train, whole, capsys):
     [
         ({"prune.ratio": 0.5}, "name its run in train.start_from"),
         ({"prune.ratio": 1.5}, "prune.ratio: 1.5 is no share"),
-        ({**HALF, "train.start_from": "x", "prune.scope": "all"}, "choose family or global"),
+        ({**HALF, "train.start_from": "x", "prune.scope": "all"}, "choose family, global"),
+        (
+            {**HALF, "train.start_from": "x", "prune.score": "l2"},
+            "choose magnitude, taylor, random",
+        ),
         ({**HALF, "train.start_from": "x", "prune.rounds": 9}, "prune.rounds: 9 of 4 steps"),
         ({**HALF, "train.start_from": "x", "train.paradigm": "masked"}, "is not for masked"),
     ],
