@@ -121,15 +121,21 @@ def _batch(model: onnx.ModelProto) -> int | str:
 
 
 def prove_runtimes(
-    path: Path, images: Sequence[Any], providers: Sequence[str], *, exclusive: bool
+    name: str,
+    path: Path,
+    images: Sequence[Any],
+    providers: Sequence[str],
+    *,
+    exclusive: bool,
+    against: Path | None = None,
 ) -> list[Gate]:
-    """Eight bits in each runtime are what ONNX Runtime makes of them without its optimisations."""
-    plain = open_model(path, "onnxruntime-plain")
+    """A file in each runtime is what ONNX Runtime makes of it, or of `against`, without optimisations."""
+    plain = open_model(against or path, "onnxruntime-plain")
     wanted = [plain.run(first(image)) for image in images]
     gates = []
     for provider in providers:
         model = open_model(path, provider)
         pairs = zip(wanted, images, strict=True)
         found = [parity(w, model.run(first(i)), exclusive=exclusive) for w, i in pairs]
-        gates += close(f"eight bits in {provider}", reduce(or_, found))
+        gates += close(f"{name} in {provider}", reduce(or_, found))
     return gates

@@ -14,6 +14,7 @@ from medjax.deploy import bench, prove, runtime
 from medjax.deploy.export import tensorflow
 from medjax.deploy.export.describe import write_model
 from medjax.deploy.export.emit import emit
+from medjax.deploy.export.half import half
 from medjax.deploy.export.stablehlo import stablehlo
 from medjax.deploy.gates import FLOAT, Gate, apart, equal, parity, same_masks
 from medjax.deploy.program import trace
@@ -105,6 +106,19 @@ def by_tensorflow(
     return Candidate(path, "jax2tf", said(gates), beside=tuple(beside))
 
 
+def sixteen_bits(
+    of: Source, source: Path, path: Path, images: Sequence[Window], providers: Sequence[str]
+) -> Candidate:
+    """A file of ours with float16 inside, against the one that it is made of."""
+    write_model(half(onnx.load(source)), of.facts, path)
+    given = {"exclusive": of.net.exclusive, "against": source}
+    gates = [
+        described(of, path),
+        *prove.prove_runtimes("float16", path, images, providers, **given),
+    ]
+    return Candidate(path, "direct", said(gates))
+
+
 def eight_bits(
     of: Source, path: Path, images: Sequence[Window], providers: Sequence[str]
 ) -> Candidate:
@@ -122,8 +136,11 @@ def eight_bits(
         described(of, path),
         apart(_contents(cases), _contents(judging)),
         prove.prove_layers(net, path, images[0], scales),
-        *prove.prove_runtimes(path, images, providers, exclusive=net.exclusive),
+        *prove.prove_runtimes("int8", path, images, providers, exclusive=net.exclusive),
     ]
+    if own.flavour == "tensorrt":
+        made = sixteen_bits(of, path, path.with_stem("int8-half"), images, providers)
+        path, gates = made.path, [*gates, *made.gates]
     told = {
         "bits": 8,
         "flavour": own.flavour,

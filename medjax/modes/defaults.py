@@ -164,8 +164,8 @@ def defaults(name: str) -> Config:
 
     config.export = export = ConfigDict()  # of --mode export
     export.route = "auto"  # direct, jax2tf; auto: the faster of those that pass
-    export.precision = "float32"  # int8: weights and activations in eight bits
-    export.flavour = "cpu"  # of eight bits: cpu (uint8 activations), tensorrt (int8)
+    export.precision = "float32"  # float16; int8: weights and activations in eight bits
+    export.flavour = "cpu"  # of eight bits: cpu (uint8 activations), tensorrt (int8, in float16)
     export.calibration = "percentile"  # minmax, mse: what of an activation has eight bits
     export.cases = 8  # training cases that calibrate, two windows each
     export.runtime = "auto"  # onnxruntime, openvino; auto: openvino where it is installed

@@ -33,13 +33,13 @@ from medjax.train.evaluate import write_rows
 console = progress.console
 KNOWN = {
     "route": ("auto", "direct", "jax2tf"),
-    "precision": ("float32", "int8"),
+    "precision": ("float32", "float16", "int8"),
     "flavour": tuple(FLAVOURS),
     "calibration": ("percentile", "minmax", "mse"),
     "runtime": ("auto", "onnxruntime", "openvino"),
 }
 COMPARED = 2  # scans whose windows and masks are compared with those of JAX
-WHOLE, FLOAT, EIGHT = "before pruning", "float32", "int8"
+WHOLE, FLOAT, SIXTEEN, EIGHT = "before pruning", "float32", "float16", "int8"
 GOOD, BAD = "model.onnx", "model.rejected.onnx"
 
 
@@ -65,8 +65,8 @@ def check(config: Config) -> None:
     for key, known in KNOWN.items():
         if own[key] not in known:
             raise UserError(f"export.{key}: {own[key]!r} is unknown; choose {', '.join(known)}")
-    if own.precision == "int8" and own.route == "jax2tf":
-        raise UserError("export.route: jax2tf makes no eight bits; choose direct or auto")
+    if own.precision != "float32" and own.route == "jax2tf":
+        raise UserError(f"export.route: jax2tf makes no {own.precision}; choose direct or auto")
     if own.runtime == "openvino" and find_spec("openvino") is None:
         raise UserError("export.runtime: openvino is not installed; install medjax[edge]")
     if own.runtime == "openvino" and _signed(config):
@@ -83,7 +83,7 @@ def providers(config: Config) -> list[str]:
     """The runtimes that are there and can run the file, of which the first is the one to be fast in."""
     there = [name for name in ("openvino", "onnxruntime") if find_spec(name)]
     if _signed(config):
-        return ["onnxruntime"]
+        return ["onnxruntime-plain"]  # whose optimisations know no float16 about eight bits
     return sorted(there, key=lambda name: name != config.export.runtime)
 
 
@@ -105,6 +105,10 @@ def export(ours: Source, whole: Source, folder: Path, output: Path) -> None:
     files[FLOAT] = routes[0]
     if own.precision == "int8":
         files[EIGHT] = candidates.eight_bits(ours, folder / "int8.onnx", images, every)
+    if own.precision == "float16":
+        direct = next(made for made in routes if made.route == "direct")
+        path = folder / "float16.onnx"
+        files[SIXTEEN] = candidates.sixteen_bits(ours, direct.path, path, images, every)
     gates += [gate for made in files.values() for gate in made.gates]
     final = list(files.values())[-1]
 

@@ -137,7 +137,7 @@ def measure(files: Mapping[str, Path], providers: Sequence[str], image: Window) 
     given = prove.first(image)
     pairs = [(name, provider) for name in files for provider in providers]
     if "openvino" in providers:
-        pairs += [(name, "openvino-bf16") for name in files if name != "int8"]
+        pairs += [(name, "openvino-bf16") for name in files if name not in ("int8", "float16")]
     opened = {pair: runtime.open_model(files[pair[0]], pair[1]) for pair in pairs}
     found = bench.latencies({str(p): lambda m=m: m.run(given) for p, m in opened.items()})
     return [

@@ -157,7 +157,7 @@ def test_eight_bits_are_proven_layer_by_layer_and_runtime_by_runtime(net, tmp_pa
     path = tmp_path / "int8.onnx"
     write_model(emit(net.fn, net.params, IMAGES[0], scales), FACTS, path)
     assert prove.prove_layers(net, path, IMAGES[0], scales).passes
-    found = prove.prove_runtimes(path, IMAGES, ["onnxruntime"], exclusive=True)
+    found = prove.prove_runtimes("x", path, IMAGES, ["onnxruntime"], exclusive=True)
     assert all(gate.passes for gate in found)
     write_model(emit(net.fn, net.params, IMAGES[0], scales[::-1]), FACTS, path)
     assert not prove.prove_layers(net, path, IMAGES[0], scales).passes

@@ -160,6 +160,23 @@ def test_calibration_on_test_cases_is_rejected(export, whole, monkeypatch, capsy
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"export.precision": "float16"},
+        {"export.precision": "int8", "export.flavour": "tensorrt", "export.runtime": "auto"},
+    ],
+)
+def test_float16_for_gpus_is_checked_too(asked, export, whole, capsys):
+    export(whole, {**asked, "export.lost": 0.1})
+    said = capsys.readouterr().out
+    assert "ok: float16 in onnxruntime" in said
+    assert "FAILS" not in said
+    graph = onnx.load(whole / "export" / "model.onnx").graph
+    assert onnx.TensorProto.FLOAT16 in {c.data_type for c in graph.initializer}
+
+
+@pytest.mark.long
 def test_a_run_that_is_not_there_is_trained_pruned_and_exported(export, whole, tmp_path, capsys):
     changes = {"train.start_from": str(whole), "prune.ratio": 0.5, "prune.multiple": 1}
     asked = {"export.precision": "int8", "export.smaller": 4.0, "export.lost": 1.0}
@@ -177,7 +194,7 @@ def test_a_run_that_is_not_there_is_trained_pruned_and_exported(export, whole, t
     ("changes", "said"),
     [
         ({"export.precision": "int4"}, "export.precision: 'int4' is unknown"),
-        ({"export.precision": "int8", "export.route": "jax2tf"}, "makes no eight bits"),
+        ({"export.precision": "int8", "export.route": "jax2tf"}, "jax2tf makes no int8"),
         ({"export.runtime": "tflite"}, "choose auto, onnxruntime, openvino"),
         (
             {
