@@ -116,7 +116,7 @@ def sixteen_bits(
         described(of, path),
         *prove.prove_runtimes("float16", path, images, providers, **given),
     ]
-    return Candidate(path, "direct", said(gates))
+    return Candidate(path, "direct", said(gates), {"bits": 16})
 
 
 def eight_bits(

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+
+import jax
 
 from medjax import progress
 from medjax.data.cases import Case
 from medjax.data.inputs import find_inputs
 from medjax.data.plan import read_plan
 from medjax.data.prepare import load
+from medjax.deploy import runtime
 from medjax.errors import UserError
 from medjax.infer.predictor import Predictor, native, suffix
 from medjax.infer.restore import restore_channel, restore_labels
@@ -17,7 +21,7 @@ from medjax.modes import experiment
 from medjax.modes.defaults import Config
 from medjax.modes.trained import build_finder, build_predictor, finds, kept_largest, load_weights
 from medjax.space.volume import Volume
-from medjax.train import findings
+from medjax.train import findings, results
 
 console = progress.console
 
@@ -45,10 +49,11 @@ def main(
         )
     plan = read_plan(workdir / "plan.json")
     cases = find_inputs(source, plan.channels)
-    model, params, _ = load_weights(config, plan, workdir)
+    model, params, told = load_weights(config, plan, workdir)
     predictor = replace(
         build_predictor(config, plan, model, params), keep_largest=kept_largest(plan, workdir)
     )
+    predictor = by_file(predictor, workdir, told["step"])
     finder = build_finder(config, plan, model, params)
     spacing = tuple(config.data.spacing)
     segments = "segmentation" in config.tasks.learn
@@ -70,6 +75,26 @@ def main(
         raise UserError(
             f"{len(failed)} of {len(cases)} inputs failed and the others are done: {'; '.join(failed)}"
         )
+
+
+def by_file(predictor: Predictor, workdir: Path, step: int) -> Predictor:
+    """On CPU, with the exported file of the same weights in float32, several times as fast; else as it is."""
+    path = workdir / "export" / "model.onnx"
+    if jax.default_backend() != "cpu" or not path.is_file():
+        return predictor
+    provider = "openvino" if find_spec("openvino") else "onnxruntime"
+    try:
+        model = runtime.open_model(path, provider)
+    except UserError as error:
+        console.print(f"{error}; predicting without it")
+        return predictor
+    own = results.sha256(results.read_json(workdir / "config.json"))
+    wanted = {"step": step, "config_sha256": own}
+    made = {key: model.facts.provenance.get(key) for key in wanted}
+    if made != wanted or model.facts.quantisation or model.batch is not None:
+        return predictor
+    console.print(f"predicting with {path} in {provider}")
+    return replace(predictor, forward=model.forward)
 
 
 def predict(

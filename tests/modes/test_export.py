@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from medjax import cli
 from medjax.deploy import runtime
 from medjax.errors import UserError
 from medjax.modes import candidates
@@ -94,6 +95,33 @@ def test_the_file_says_what_the_run_said(export, whole, capsys):
         assert (ours == theirs).mean() >= 0.9999
 
 
+@pytest.fixture
+def predict(whole):
+    """`predict(workdir, output)`: the masks of all six cases, one after the other."""
+    quick = str(Path(__file__).parents[2] / "experiments" / "quick.py")
+    root = json.loads((whole / "config.json").read_text("utf-8"))["data"]["root"]
+
+    def run(workdir, output):
+        where = ["--mode=predict", f"--input={root}/imagesTr", f"--output={output}"]
+        cli.run([f"--config={quick}", f"--workdir={workdir}", *where])
+        masks = sorted(output.glob("*.nii.gz"))
+        return np.stack([np.asarray(nib.load(mask).dataobj) for mask in masks])
+
+    return run
+
+
+def test_predictions_on_cpu_are_made_with_the_file(export, predict, whole, tmp_path, capsys):
+    export(whole, {})
+    capsys.readouterr()
+    with_file = predict(whole, tmp_path / "file")
+    assert "model.onnx in o" in capsys.readouterr().out
+    (whole / "export" / "model.onnx").write_bytes(b"no model")
+    without = predict(whole, tmp_path / "none")
+    assert "cannot be read as ONNX" in capsys.readouterr().out
+    assert without.any()
+    assert (with_file == without).mean() >= 0.9999
+
+
 def other_labels(model, facts):
     classes = {0: "background", 2: "tumour"}
     return model, replace(facts, convention=replace(facts.labels, values=classes).to_dict())
@@ -121,7 +149,7 @@ def one_weight(model, facts):
     return wrong, facts
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("int8", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "fault", [other_labels, other_targets, no_normalisation, other_spacing, one_weight]
 )
@@ -177,7 +205,9 @@ def test_float16_for_gpus_is_checked_too(asked, export, whole, capsys):
 
 
 @pytest.mark.long
-def test_a_run_that_is_not_there_is_trained_pruned_and_exported(export, whole, tmp_path, capsys):
+def test_a_run_that_is_not_there_is_trained_pruned_and_exported(
+    export, predict, whole, tmp_path, capsys
+):
     changes = {"train.start_from": str(whole), "prune.ratio": 0.5, "prune.multiple": 1}
     asked = {"export.precision": "int8", "export.smaller": 4.0, "export.lost": 1.0}
     export(tmp_path / "run", {**changes, **asked})
@@ -188,6 +218,8 @@ def test_a_run_that_is_not_there_is_trained_pruned_and_exported(export, whole, t
     assert facts.quantisation["cases"]
     before, after = facts.pruning["parameters"]
     assert after < 0.4 * before
+    predict(tmp_path / "run", tmp_path / "masks")
+    assert "model.onnx in" not in capsys.readouterr().out  # eight bits are not the network itself
 
 
 @pytest.mark.parametrize(
