@@ -29,6 +29,7 @@ from medjax.modes.defaults import Config
 from medjax.modes.source import Source, dense, held_out, source
 from medjax.train import checkpoint, results
 from medjax.train.evaluate import write_rows
+from medjax.train.report.export import write_export_page
 
 console = progress.console
 KNOWN = {
@@ -44,7 +45,7 @@ GOOD, BAD = "model.onnx", "model.rejected.onnx"
 
 
 def main(config: Config, workdir: Path) -> None:
-    """Writes `export/model.onnx`, and export.json beside it; a run that is not trained yet is trained first.
+    """Writes `export/model.onnx`, export.json and export.html; a run that is not trained is trained first.
 
     A model that fails a check is left as `export/model.rejected.onnx`. Errors: a run that segments nothing,
     no cases to judge by, and, as `Rejected`, the checks that failed.
@@ -182,7 +183,8 @@ def leave(
         "device": results.device(),
     }
     results.write_json(output / "export.json", content)
-    for path in (output / name, output / "export.json"):
+    write_export_page(output / "export.html", content)
+    for path in (output / name, output / "export.json", output / "export.html"):
         console.print(f"made {path}")
     if failed:
         raise Rejected(f"{output / name}: is not for use; {'; '.join(failed)}")

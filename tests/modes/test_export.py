@@ -76,6 +76,9 @@ def test_the_file_says_what_the_run_said(export, whole, capsys):
     assert told["model"] == "model.onnx"
     assert all(gate["passes"] for gate in told["gates"])
     assert {row["file"] for row in told["table"]} == {"float32"}
+    page = (whole / "export" / "export.html").read_text("utf-8")
+    assert "Every check is passed." in page
+    assert "JAX = direct in onnxruntime-plain, largest difference" in page
     dice = json.loads((whole / "results.json").read_text("utf-8"))["metrics"]["mean"]["dice"]
     assert dice["mean"] > 0.5
     assert told["facts"]["metrics"]["dice"] == pytest.approx(dice["mean"], abs=1e-3)
@@ -173,6 +176,7 @@ def test_a_file_with_a_fault_is_rejected(fault, precision, export, whole, monkey
         export(whole, {"export.precision": precision})
     assert stop.value.code == 3
     assert "is not for use" in capsys.readouterr().err
+    assert "Not for use" in (whole / "export" / "export.html").read_text("utf-8")
     assert (whole / "export" / "model.rejected.onnx").is_file()
     assert not (whole / "export" / "model.onnx").exists()
 
