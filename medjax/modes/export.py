@@ -45,14 +45,17 @@ GOOD, BAD = "model.onnx", "model.rejected.onnx"
 
 
 def main(config: Config, workdir: Path) -> None:
-    """Writes `export/model.onnx`, export.json and export.html; a run that is not trained is trained first.
+    """Writes `export/model.onnx`, export.json and export.html.
 
-    A model that fails a check is left as `export/model.rejected.onnx`. Errors: a run that segments nothing,
-    no cases to judge by, and, as `Rejected`, the checks that failed.
+    A run that starts from another one, as a pruned one does, is trained first where it is not yet. A model
+    that fails a check is left as `export/model.rejected.onnx`. Errors: nothing trained there, a run that
+    segments and classifies nothing, no cases to judge by, and, as `Rejected`, the checks that failed.
     """
     experiment.start_jax()
     check(config)
     done = checkpoint.newest(workdir / "checkpoints")
+    if done is None and not config.train.start_from:
+        raise UserError(f"{workdir}: holds no trained run; train first, or give its --workdir")
     if done is None or done < results.read_json(workdir / "config.json")["train"]["steps"]:
         train.main(config, workdir)
     ours = source(config, workdir)

@@ -226,6 +226,13 @@ def test_a_run_that_is_not_there_is_trained_pruned_and_exported(
     assert "model.onnx in" not in capsys.readouterr().out  # eight bits are not the network itself
 
 
+def test_a_folder_without_a_run_is_not_trained(export, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        export(tmp_path / "nothing", {})
+    assert "holds no trained run; train first" in capsys.readouterr().err
+    assert not (tmp_path / "nothing").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
