@@ -11,6 +11,10 @@ Outputs = Mapping[str, Any]  # by name, channels first, as the model file has th
 
 PRUNED = 1e-5  # relative distance: the network without channels, and the whole one with zeros there
 FLOAT = 1e-4  # largest difference of two float32 runs, over the largest output
+# The same where a runtime adds up a channel's voxels one after the other, as OpenVINO and LiteRT do in norms:
+# on brains in a constant background OpenVINO was up to 5e-5 from float64 (JAX 5e-7, ONNX Runtime 1e-5), and
+# both up to 1.3e-4 from JAX. What is wrong with a file shows in ONNX Runtime, which has the bound above.
+SUMMED = 1e-3
 ALIKE = 0.9999  # share of voxels of which two float32 runs say the same
 LAYER = (
     1e-5  # largest difference of a layer in the graph and in JAX, over the layer's largest number
@@ -97,10 +101,10 @@ def opinion(logits: np.ndarray, exclusive: bool) -> np.ndarray:
     return np.tensordot(1 << np.arange(logits.shape[1]), logits > 0, (0, 1))
 
 
-def equal(name: str, found: Parity) -> list[Gate]:
+def equal(name: str, found: Parity, bound: float = FLOAT) -> list[Gate]:
     """Two runs of float32 must be one but for rounding."""
     return [
-        Gate(f"{name}, largest difference", found.error, FLOAT),
+        Gate(f"{name}, largest difference", found.error, bound),
         Gate(f"{name}, voxels alike", found.agreement, ALIKE, "least"),
     ]
 

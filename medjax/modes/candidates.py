@@ -16,7 +16,7 @@ from medjax.deploy.export.describe import write_model
 from medjax.deploy.export.emit import emit
 from medjax.deploy.export.half import half
 from medjax.deploy.export.stablehlo import stablehlo
-from medjax.deploy.gates import FLOAT, Gate, apart, equal, parity, same_masks
+from medjax.deploy.gates import FLOAT, SUMMED, Gate, apart, equal, parity, same_masks
 from medjax.deploy.program import trace
 from medjax.deploy.quantize.calibrate import calibrate
 from medjax.deploy.quantize.scales import FLAVOURS
@@ -101,7 +101,7 @@ def by_tensorflow(
     path = folder / "jax2tf.onnx"
     write_model(onnx.load(folder / "model.onnx"), of.facts, path)
     gates = [described(of, path), *prove.prove_file("jax2tf", net, path, images, providers)]
-    gates += equal("JAX = LiteRT", parity(wanted, lite, exclusive=net.exclusive))
+    gates += equal("JAX = LiteRT", parity(wanted, lite, exclusive=net.exclusive), SUMMED)
     beside = [folder / name for name in ("model.stablehlo", "saved_model", "model.tflite")]
     return Candidate(path, "jax2tf", said(gates), beside=tuple(beside))
 
