@@ -170,6 +170,9 @@ def defaults(name: str) -> Config:
     export.cases = 8  # training cases that calibrate, two windows each
     export.runtime = "auto"  # onnxruntime, openvino; auto: openvino where it is installed
     export.lost = 0.012  # mean Dice or accuracy that may go with bits and channels; 1: all of it
+    export.farther = (
+        0.1  # share by which the mean HD95 may grow; one stray voxel in one case is enough
+    )
     export.faster = 0.0  # so many times as fast as float32 before pruning; 0: as it comes
     export.smaller = 0.0  # so many times as small a file
     config.lock()

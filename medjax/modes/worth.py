@@ -11,6 +11,7 @@ from medjax.deploy import bench, prove, runtime
 from medjax.deploy.gates import Gate, judged, judged_classes
 from medjax.deploy.windows import Window
 from medjax.modes.candidates import Candidate
+from medjax.modes.defaults import Config
 from medjax.modes.source import FromFile, Source, told
 from medjax.train import findings
 from medjax.train.evaluate import judge, summary
@@ -62,7 +63,7 @@ def compare(
     }
     gates = []
     if first != last and own.lost < 1:
-        gates += lost(part, found[first, part], found[last, part], own.lost)
+        gates += lost(part, found[first, part], found[last, part], own)
     rows = measure({name: made.path for name, (_, made) in files.items()}, providers, image)
     speed = {row["file"]: row["p50_ms"] for row in rows if row["runtime"] == fast}
     size = {row["file"]: row["megabytes"] for row in rows}
@@ -109,12 +110,15 @@ def scores(
     return found
 
 
-def lost(name: str, before: Any, after: Any, most: float) -> list[Gate]:
-    """The checks of the scores after against those before."""
+def lost(name: str, before: Any, after: Any, own: Config) -> list[Gate]:
+    """The checks of the scores after against those before, by `config.export`."""
     gates = []
-    for task, check in (("segmentation", judged), ("classification", judged_classes)):
-        if task in before:
-            gates += check(name, before[task], after[task], most)
+    if "segmentation" in before:
+        pair = before["segmentation"], after["segmentation"]
+        gates += judged(name, *pair, own.lost, own.farther)
+    if "classification" in before:
+        pair = before["classification"], after["classification"]
+        gates += judged_classes(name, *pair, own.lost)
     return gates
 
 

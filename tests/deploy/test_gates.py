@@ -92,14 +92,16 @@ def test_a_score_may_fall_a_little():
         return {k: {"dice": {"mean": v}, "hd95": {"mean": hd95}} for k, v in means.items()}
 
     before = scores(0.9, 0.9, 0.9, 2.0)
-    assert all(g.passes for g in gates.judged("x", before, scores(0.89, 0.91, 0.88, 2.1), 0.012))
+    assert all(
+        g.passes for g in gates.judged("x", before, scores(0.89, 0.91, 0.88, 2.1), 0.012, 0.1)
+    )
     for after in (
         scores(0.88, 0.88, 0.88, 2.0),
         scores(0.89, 0.92, 0.86, 2.0),
         scores(0.9, 0.9, 0.9, 2.3),
         scores(math.nan, 0.9, 0.9, 2.0),
     ):
-        assert not all(g.passes for g in gates.judged("x", before, after, 0.012))
+        assert not all(g.passes for g in gates.judged("x", before, after, 0.012, 0.1))
 
 
 def test_cases_that_judge_may_not_calibrate_under_another_name_either():
