@@ -18,6 +18,23 @@ from medjax.train import loop
 ROOT = Path(__file__).parents[2]
 
 
+TINY = {  # a run of six small cases, in as few seconds as show something
+    "data.folds": 3,
+    "data.validation": 0.25,
+    "plan.patch": (8, 8, 8),
+    "plan.batch": 2,
+    "plan.width": 8,
+    "plan.stages": 2,
+    "augment.strength": 0.0,
+    "train.warmup": 0,
+    "train.validations": 2,
+    "train.validation_batches": 1,
+    "train.devices": 1,
+    "eval.mirror": False,
+    "eval.largest_component": False,
+}
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory):
     """The cache of a user, shared by all runs."""
@@ -67,12 +84,12 @@ def run(start):
 def train_on(home):
     """`train_on(root, flags)`: a function (workdir, changes) that trains on a folder in this process.
 
-    Or does what its `mode` says.
+    Or does what its `mode` says. What neither says is as in TINY.
     """
 
     def train_on(root, flags):
         def train(workdir, changes, mode="train"):
-            changed = {**flags, "data.root": root, **changes}
+            changed = {**TINY, **flags, "data.root": root, **changes}
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("XDG_CACHE_HOME", str(home))
                 given = [f"--config.{key}={value}" for key, value in changed.items()]

@@ -16,23 +16,12 @@ from medjax.errors import UserError
 from medjax.modes import candidates
 
 FLAGS = {
-    "data.folds": 3,
     "tasks.learn": ("segmentation", "classification"),
-    "data.validation": 0.25,
-    "plan.patch": (8, 8, 8),
-    "plan.batch": 2,
-    "plan.width": 8,
-    "plan.stages": 2,
-    "augment.strength": 0.0,
     "augment.flips": False,
     "train.steps": 60,
-    "train.warmup": 0,
     "train.learning_rate": 1e-2,
     "train.validations": 1,
-    "train.validation_batches": 1,
-    "train.devices": 1,
     "train.ema": False,
-    "eval.largest_component": False,
     "export.runtime": "onnxruntime",
     "export.cases": 2,
 }

@@ -12,15 +12,9 @@ FLAGS = {
     "data.validation": 0.0,
     "plan.patch": (16, 16, 16),
     "plan.batch": 4,
-    "plan.width": 8,
-    "plan.stages": 2,
-    "augment.strength": 0.0,
     "train.steps": 80,
-    "train.warmup": 0,
     "train.learning_rate": 1e-2,
     "train.validations": 1,
-    "eval.mirror": False,
-    "eval.largest_component": False,
 }
 BALLS = {"bright": 1.0, "dark": -1.0}
 

@@ -9,20 +9,7 @@ import pytest
 from medjax.modes import train as modes
 
 FLAGS = {
-    "data.folds": 3,
-    "data.validation": 0.25,
-    "plan.patch": (8, 8, 8),
-    "plan.batch": 2,
-    "plan.width": 8,
-    "plan.stages": 2,
-    "augment.strength": 0.0,
     "train.steps": 4,
-    "train.warmup": 0,
-    "train.validations": 2,
-    "train.validation_batches": 1,
-    "train.devices": 1,
-    "eval.mirror": False,
-    "eval.largest_component": False,
 }
 HALF = {"prune.ratio": 0.5, "prune.multiple": 1}
 

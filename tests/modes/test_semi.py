@@ -13,21 +13,10 @@ from medjax.train import step
 
 FLAGS = {
     "data.train_cases": 1,
-    "data.folds": 3,
-    "data.validation": 0.25,
-    "plan.patch": (8, 8, 8),
     "plan.batch": 4,
     "plan.width": 4,
-    "plan.stages": 2,
-    "augment.strength": 0.0,
     "train.paradigm": "mean_teacher",
     "train.steps": 12,  # fewer leave no trace in the running mean
-    "train.warmup": 0,
-    "train.validations": 2,
-    "train.validation_batches": 1,
-    "train.devices": 1,
-    "eval.mirror": False,
-    "eval.largest_component": False,
 }
 
 

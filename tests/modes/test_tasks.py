@@ -13,20 +13,10 @@ from medjax.modes import train as modes
 
 QUICK = Path(__file__).parents[2] / "experiments" / "quick.py"
 FLAGS = {
-    "data.folds": 3,
-    "data.validation": 0.25,
     "plan.patch": (16, 16, 16),
     "plan.batch": 4,
     "plan.width": 4,
-    "plan.stages": 2,
-    "augment.strength": 0.0,
     "train.steps": 12,
-    "train.warmup": 0,
-    "train.validations": 2,
-    "train.validation_batches": 1,
-    "train.devices": 1,
-    "eval.mirror": False,
-    "eval.largest_component": False,
     "tasks.learn": ("segmentation", "classification", "detection"),
     "tasks.objects": "tumour",
 }
