@@ -78,7 +78,7 @@ def main(
 
 
 def by_file(predictor: Predictor, workdir: Path, step: int) -> Predictor:
-    """On CPU, with the exported file of the same weights in float32, several times as fast; else as it is."""
+    """On CPU, with the exported file of the same weights in float32; else as it is."""
     path = workdir / "export" / "model.onnx"
     if jax.default_backend() != "cpu" or not path.is_file():
         return predictor
@@ -91,7 +91,8 @@ def by_file(predictor: Predictor, workdir: Path, step: int) -> Predictor:
     own = results.sha256(results.read_json(workdir / "config.json"))
     wanted = {"step": step, "config_sha256": own}
     made = {key: model.facts.provenance.get(key) for key in wanted}
-    if made != wanted or model.facts.quantisation or model.batch is not None:
+    same = made == wanted and not model.facts.quantisation
+    if not same or model.batch is not None or "seg" not in model.heads:
         return predictor
     console.print(f"predicting with {path} in {provider}")
     return replace(predictor, forward=model.forward)
