@@ -176,16 +176,24 @@ def floating(
 ) -> list[Candidate]:
     """The float32 files of both routes: first the one that the config names, or the faster that passes.
 
-    Errors: the route by TensorFlow is asked for and impossible; by "auto" that is said, and no more.
+    Errors: a route that is asked for, or that other precisions are made of, is impossible; of the other one
+    that is said, and no more.
     """
-    wanted = of.run.config.export.route
-    found = [direct(of, folder / "direct.onnx", images, providers, cases)]
-    try:
-        found.append(by_tensorflow(of, folder / "jax2tf", images[:1], providers))
-    except UserError as error:
-        if wanted == "jax2tf":
-            raise
-        console.print(f"{error}; the direct route is alone")
-    if wanted != "auto":
-        return sorted(found, key=lambda c: c.route != wanted)
+    own = of.run.config.export
+    needed = {own.route, *(() if own.precision == "float32" else ("direct",))}
+    routes = {
+        "direct": lambda: direct(of, folder / "direct.onnx", images, providers, cases),
+        "jax2tf": lambda: by_tensorflow(of, folder / "jax2tf", images[:1], providers),
+    }
+    found, failed = [], []
+    for route, make in routes.items():
+        try:
+            found.append(make())
+        except UserError as error:
+            if route in needed or failed:
+                raise
+            failed.append(route)
+            console.print(f"{error}; the other route is alone")
+    if own.route != "auto":
+        return sorted(found, key=lambda c: c.route != own.route)
     return by_speed(found, providers[0], images[0])

@@ -59,7 +59,7 @@ def export(run_mode, monkeypatch):
 def test_the_file_says_what_the_run_said(export, whole, capsys):
     export(whole, {})
     said = capsys.readouterr().out
-    assert "not in this test; the direct route is alone" in said
+    assert "not in this test; the other route is alone" in said
     assert "FAILS" not in said
     told = json.loads((whole / "export" / "export.json").read_text("utf-8"))
     assert told["model"] == "model.onnx"
@@ -112,6 +112,22 @@ def test_predictions_on_cpu_are_made_with_the_file(export, predict, whole, tmp_p
     assert "cannot be read as ONNX" in capsys.readouterr().out
     assert without.any()
     assert (with_file == without).mean() >= 0.9999
+
+
+def test_a_route_that_is_impossible_stops_only_who_asks_for_it(export, whole, monkeypatch, capsys):
+    def none(*given):
+        raise UserError("export: cumsum in UNet has no rule")
+
+    monkeypatch.setattr(candidates, "emit", none)
+    for route, said in (
+        ("auto", "not in this test"),  # neither is possible
+        ("direct", "cumsum in UNet has no rule"),
+        ("jax2tf", "not in this test"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            export(whole, {"export.route": route})
+        assert stop.value.code == 1
+        assert said in capsys.readouterr().err
 
 
 def other_labels(model, facts):

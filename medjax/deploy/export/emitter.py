@@ -205,7 +205,7 @@ class Emitter:
     def refuse(self, op: Op, why: str) -> UserError:
         """What cannot be exported like this."""
         return UserError(
-            f"export: {op.says} {why}; medjax.deploy.export.tensorflow knows more operations"
+            f"export: {op.says} {why}; --config.export.route=jax2tf knows more operations"
         )
 
 
