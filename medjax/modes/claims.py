@@ -62,13 +62,22 @@ def main(config: Config, workdir: Path) -> None:
                 console.print(
                     f"run {number} of {len(waiting)}: {run}, stage {stage} of {len(run.stages)}"
                 )
-                # Test cases are opened for what is judged alone.
-                does = {"train": train.main, "export": export.main}[its_config.mode]
-                (does if last else train.train)(its_config, folder)
+                _do(its_config, folder, judged=last)
         made = record(config, run, workdir)
         results.write_json(records / made.file, asdict(made))
     write_page(Path(chosen.page), rules, Path(chosen.results))
     console.print(f"made {records} and {chosen.page}")
+
+
+def _do(config: Config, folder: Path, *, judged: bool) -> None:
+    """Runs a stage. Test cases are opened for what is judged alone."""
+    if not judged:
+        train.train(config, folder)
+        return
+    if config.mode == "train" or not (folder / "results.json").is_file():
+        train.main(config, folder)
+    if config.mode == "export":
+        export.main(config, folder)
 
 
 def _arms(config: Config, known: Collection[str]) -> list[str]:
