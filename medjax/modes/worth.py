@@ -1,7 +1,7 @@
 """What model files are worth: Dice on whole scans, milliseconds a window, seconds a scan, megabytes."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,15 +56,24 @@ def compare(
     run = files[last][0].run
     own = run.config.export
     parts = {part: cases, "test": told(run, "test")}
+    paths = {name: made.path for name, (_, made) in files.items()}
+    opened = {
+        (name, provider): runtime.open_model(paths[name], provider)
+        for name, provider in _pairs(files, providers)
+    }
     found = {
-        (name, p): scores(*files[name], fast, judging, folder / name, f"{name}, {p}")
+        (name, p): scores(
+            files[name][0], opened[name, fast], judging, folder / name, f"{name}, {p}"
+        )
         for name in dict.fromkeys([first, last])
         for p, judging in parts.items()
     }
     gates = []
     if first != last and own.lost < 1:
         gates += lost(part, found[first, part], found[last, part], own)
-    rows = measure({name: made.path for name, (_, made) in files.items()}, providers, image)
+    rows = measure(opened, image)
+    for row in rows:
+        row["megabytes"] = paths[row["file"]].stat().st_size / 1e6
     speed = {row["file"]: row["p50_ms"] for row in rows if row["runtime"] == fast}
     size = {row["file"]: row["megabytes"] for row in rows}
     gates += [
@@ -74,25 +83,26 @@ def compare(
     for row in rows:
         if row["runtime"] == fast and (row["file"], "test") in found:
             row |= read(found[row["file"], "test"])
-            path = files[row["file"]][1].path
-            row["seconds_a_scan"] = seconds_a_scan(path, fast, cases[0], folder / "a.nii.gz")
+            begin = time.perf_counter()
+            runtime.predict(opened[row["file"], fast], cases[0], folder / "a.nii.gz")
+            row["seconds_a_scan"] = time.perf_counter() - begin
     tested = found[last, "test"]
     return Worth(rows, read(tested), tested["rows"], gates)
 
 
 def scores(
-    of: Source, made: Candidate, provider: str, cases: Sequence[Case], folder: Path, name: str
+    of: Source, model: runtime.Model, cases: Sequence[Case], folder: Path, name: str
 ) -> dict[str, Any]:
     """What a file's label maps and classes are worth: summaries by task, and all lines of metrics.csv.
 
     Label maps are left in `folder`.
     """
-    model, run = FromFile(runtime.open_model(made.path, provider), of.run.plan), of.run
+    run, file = of.run, FromFile(model, of.run.plan)
     found: dict[str, Any] = {"rows": []}
-    if "seg" in model.model.heads:
+    if "seg" in model.heads:
         rows = judge(
             cases,
-            model,
+            file,
             folder,
             spacing=run.spacing,
             tolerance=run.config.eval.tolerance,
@@ -100,11 +110,9 @@ def scores(
         )
         found["segmentation"] = summary(rows, run.plan.names)
         found["rows"] += rows
-    if "cls" in model.model.heads:
+    if "cls" in model.heads:
         bar = progress.bar(f"{name}, classes")
-        said = findings.say_all(
-            cases, model, run.dataset.targets, spacing=run.spacing, progress=bar
-        )
+        said = findings.say_all(cases, file, run.dataset.targets, spacing=run.spacing, progress=bar)
         found["classification"] = findings.classification(said, run.plan.targets)
         found["rows"] += findings.rows(said)
     return found
@@ -136,32 +144,26 @@ def read(found: Mapping[str, Any]) -> Row:
     return row
 
 
-def measure(files: Mapping[str, Path], providers: Sequence[str], image: Window) -> list[Row]:
-    """A row for each file in each runtime, and in bfloat16 where OpenVINO is there and bits are not eight."""
-    given = prove.first(image)
+def _pairs(files: Iterable[str], providers: Sequence[str]) -> list[tuple[str, str]]:
+    """Each file in each runtime, and in bfloat16 where OpenVINO is there and the file is float32."""
     pairs = [(name, provider) for name in files for provider in providers]
     if "openvino" in providers:
         pairs += [(name, "openvino-bf16") for name in files if name not in ("int8", "float16")]
-    opened = {pair: runtime.open_model(files[pair[0]], pair[1]) for pair in pairs}
+    return pairs
+
+
+def measure(opened: Mapping[tuple[str, str], runtime.Model], image: Window) -> list[Row]:
+    """The latency of each file in each runtime."""
+    given = prove.first(image)
     found = bench.latencies({str(p): lambda m=m: m.run(given) for p, m in opened.items()})
     return [
-        {
-            "file": name,
-            "runtime": provider,
-            "p50_ms": found[str((name, provider))].p50,
-            "p95_ms": found[str((name, provider))].p95,
-            "megabytes": files[name].stat().st_size / 1e6,
-        }
-        for name, provider in pairs
+        {"file": name, "runtime": provider, **_ms(found[str((name, provider))])}
+        for name, provider in opened
     ]
 
 
-def seconds_a_scan(path: Path, provider: str, case: Case, output: Path) -> float:
-    """From file to file, with the model opened before."""
-    model = runtime.open_model(path, provider)
-    begin = time.perf_counter()
-    runtime.predict(model, case, output)
-    return time.perf_counter() - begin
+def _ms(found: bench.Latency) -> Row:
+    return {"p50_ms": found.p50, "p95_ms": found.p95}
 
 
 def table(rows: Sequence[Row]) -> str:

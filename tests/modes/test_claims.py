@@ -290,6 +290,18 @@ def test_an_arm_is_judged_by_its_file(claimed, place, monkeypatch, tmp_path):
     assert (folder / "tuned-seed0-fold0.json").read_bytes() == before
 
 
+@pytest.mark.long
+def test_an_exported_arm_may_be_one_training_alone(place, monkeypatch, tmp_path):
+    exported = []
+    monkeypatch.setattr(claims.export, "main", lambda config, folder: exported.append(folder))
+    config = make_config(place, {"tuned": ({**FIRST, "mode": "export"},)})
+    config.claim.results, config.claim.page = str(tmp_path / "results"), str(tmp_path / "page.md")
+    with pytest.raises(UserError, match="export"):  # nothing was left to make a record of
+        claims.main(config, tmp_path / "run")
+    (folder,) = exported
+    assert (folder / "results.json").is_file()
+
+
 def test_what_is_finished_is_not_run_again(claimed, place, monkeypatch):
     """Neither where its record is there, nor where only its work folder is."""
     workdir, _ = claimed
