@@ -66,6 +66,7 @@ def train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
 
 def _train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
     """One run."""
+    _check_start(config, workdir)
     stored = experiment.claim(config, workdir)
     run = experiment.prepare_experiment(config, workdir)
     _announce(run)
@@ -86,6 +87,17 @@ def _train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
     }
     fit(run, stored, folders, trained)
     return run, stored
+
+
+def _check_start(config: Config, workdir: Path) -> None:
+    """Whether there is a run to start from, before any data are read; a run that goes on needs none."""
+    folder = config.train.start_from
+    if not folder or (Path(folder) / "config.json").is_file():
+        return
+    if checkpoint.newest(workdir / "checkpoints") is None:
+        raise UserError(
+            f"train.start_from: {folder}: holds no trained run; train that first, or name another"
+        )
 
 
 def trained_weights(run: Experiment) -> Any:

@@ -1,12 +1,16 @@
 """Every shipped experiment runs to its report on a data set of its layout, made here."""
 
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
 
+from medjax import cli
+
+EDGE = Path(__file__).parents[2] / "experiments" / "edge.py"
 TINY = [
     "--config.plan.width=4",
     "--config.plan.stages=3",
@@ -141,3 +145,19 @@ def test_the_rarer_options_work_together(run, tmp_path):
     assert results["training"]["nonfinite"] == 0
     assert any((tmp_path / "prepared").iterdir())
     assert "attention" in (tmp_path / "report.html").read_text("utf-8").lower()
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("", "train.start_from: runs/hippocampus: holds no trained run; train that first"),
+        (":brats_synth", "train.start_from: runs/brats_synth: holds no trained run"),
+        (":lungs", "edge.py:lungs: is unknown; give hippocampus or brats_synth"),
+    ],
+)
+def test_the_edge_begins_with_a_trained_run(part, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        cli.run([f"--config={EDGE}{part}", f"--workdir={tmp_path / 'run'}", "--mode=export"])
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
