@@ -113,10 +113,8 @@ def defaults(name: str) -> Config:
     train.log_every = 10
     train.tensorboard = False  # through clu; tensorflow takes some seconds and 0.6 GB
 
-    config.prune = prune = (
-        ConfigDict()
-    )  # channels of the network of train.start_from, before training
-    prune.ratio = 0.0  # share of them that goes; 0: none
+    config.prune = prune = ConfigDict()  # of the network of train.start_from, before training
+    prune.ratio = 0.0  # share of its channels that goes; 0: none
     prune.scope = "family"  # of each family of layers that hang together; global: of all
     prune.score = "magnitude"  # the smallest weights go; taylor: what the loss feels least; random
     prune.multiple = 8  # what is left of a layer is rounded up to so many channels

@@ -30,16 +30,18 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
     ends = [output.name for output in graph.output]
     widened: set[str] = set()
 
-    def constant(name: str, kind: type) -> str:
-        own = f"{name}.half" if kind is np.float16 else name
-        constants[own] = numpy_helper.from_array(arrays[name].astype(kind), own)
+    def constant(name: str, wide: bool) -> str:
+        narrow = arrays[name].dtype == np.float32 and not wide
+        own = f"{name}.half" if narrow else name
+        array = arrays[name].astype(np.float16) if narrow else arrays[name]
+        constants[own] = numpy_helper.from_array(array, own)
         return own
 
     def operand(name: str, wide: bool) -> str:
-        if not name or name in arrays:
-            floats = bool(name) and arrays[name].dtype == np.float32
-            kind = (np.float32 if wide else np.float16) if floats else None
-            return constant(name, kind or arrays[name].dtype.type) if name else ""
+        if not name:  # an operand that is left out
+            return name
+        if name in arrays:
+            return constant(name, wide)
         narrow = f"{name}.half" if name == "image" or name in ends else name
         if not wide:
             return narrow
