@@ -1,13 +1,15 @@
 """The command line: flags, and the table from mode to file."""
 
 import importlib
+import logging
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
-from medjax import hugepages
+from medjax import faults, hugepages, interrupt
 from medjax.errors import UserError
+from medjax.io.lock import locked
 
 MODES = {
     "train": "medjax.modes.train",
@@ -19,6 +21,7 @@ MODES = {
     "prune": "medjax.modes.prune_table",
     "export": "medjax.modes.export",
 }
+READERS = ("verify", "prune", "predict")  # any number of them may use a work folder at once
 USAGE = """usage: python launch.py --config FILE [--config.KEY=VALUE ...] [--mode MODE] [--workdir DIR]
 
   --config FILE      an experiment, e.g. experiments/brats_synth.py
@@ -34,7 +37,7 @@ USAGE = """usage: python launch.py --config FILE [--config.KEY=VALUE ...] [--mod
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Runs the command line; every fault of the user's ends in one line and exit code 1.
+    """Runs the command line; every fault of the user's ends in one line and exit code 1, SIGTERM in 0.
 
     Without `arguments` it is those of the process, which may start itself anew (see `hugepages`).
     """
@@ -46,8 +49,13 @@ def run(arguments: list[str] | None = None) -> None:
         raise SystemExit(0 if arguments else 1)
     debug = "--debug" in arguments
     warnings.showwarning = _one_line
+    if not debug:  # Orbax logs tracebacks of what it raises as well
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
-        _dispatch(arguments)
+        with interrupt.noticed():
+            _dispatch(arguments)
+    except interrupt.Preempted:
+        _fail("stopped by SIGTERM; the same command resumes the run", code=0)
     except KeyboardInterrupt:
         _fail("interrupted; the same command resumes the run", code=130)
     except UserError as error:
@@ -57,8 +65,8 @@ def run(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
-        name = type(error).__name__
-        _fail(f"unexpected {name}: {' '.join(str(error).split())[:500]}; --debug shows where")
+        name, text = type(error).__name__, " ".join(str(error).split())[:500]
+        _fail(faults.explained(error) or f"unexpected {name}: {text}; --debug shows where")
 
 
 def _dispatch(arguments: list[str]) -> None:
@@ -75,8 +83,11 @@ def _dispatch(arguments: list[str]) -> None:
                 raise UserError(f"--{flag}: is needed by --mode predict; give a path")
         extra = {"save_probabilities": values["probabilities"]}
         main(config, workdir, Path(values["input"]), Path(values["output"]), **extra)
-    else:
+    elif mode in READERS:
         main(config, workdir)
+    else:
+        with locked(workdir):
+            main(config, workdir)
 
 
 def _parse(arguments: list[str]) -> tuple[Any, dict[str, Any]]:

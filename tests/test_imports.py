@@ -9,6 +9,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "medjax"
 FLOORS = {
     "errors": -1,
+    "interrupt": -1,
+    "faults": -1,
     "progress": -1,
     "space": 0,
     "ops": 0,

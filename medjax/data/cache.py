@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,11 +84,11 @@ def build(
     were drawn has its own index (`Convention.background`).
 
     A folder appears whole or not at all, so an interrupted build goes on where it stopped, and two
-    runs may build side by side.
+    runs may build side by side. A case of which a file is cut short is prepared anew.
     """
     folder.mkdir(parents=True, exist_ok=True)
     made = [folder / key(case, plan, spacing) for case in cases]
-    missing = [(case, path) for case, path in zip(cases, made, strict=True) if not path.is_dir()]
+    missing = [(case, path) for case, path in zip(cases, made, strict=True) if not _there(path)]
     for case, path in progress(missing) if missing else ():
         scan = load(case, plan.labels, len(plan.channels), spacing=spacing)
         image, label, geometry = plan.prepare(scan, case.id)
@@ -102,6 +103,19 @@ def build(
                 found |= {IGNORE: places(np.where(numbers == 0, 0, 1).astype(np.uint8))[1]}
         save_cached(Cached(case.id, image, label, found, numbers), path)
     return made
+
+
+def _there(path: Path) -> bool:
+    """Whether a prepared case can be opened; one that cannot is removed, with a warning."""
+    if not path.is_dir():
+        return False
+    try:
+        open_cached(path)
+    except UserError as error:
+        warnings.warn(f"{error}; it is prepared anew", stacklevel=3)
+        shutil.rmtree(path)
+        return False
+    return True
 
 
 def save_cached(case: Cached, path: Path) -> None:
@@ -139,7 +153,5 @@ def open_cached(path: Path) -> Cached:
         own = path / "instances.npy"
         numbers = np.load(own, mmap_mode="r") if own.is_file() else None
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"{path}: not a readable cached case ({error}); remove it to rebuild"
-        ) from error
+        raise UserError(f"{path}: is no readable prepared case ({error})") from error
     return Cached(path.name.rsplit("-", 1)[0], image, label, found, numbers)

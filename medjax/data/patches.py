@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from medjax.data.cache import Cached, open_cached
 from medjax.data.convention import IGNORE
 from medjax.data.motion import Motion, Triple
+from medjax.errors import UserError
 
 Batch = dict[str, Any]
 
@@ -237,11 +238,20 @@ def iterate(
     """Batches from number `start` on: the position of a run is its step, so resume is exact.
 
     workers = 0: two threads of this process (reading memory maps frees the interpreter lock);
-    otherwise that many worker processes. `ahead` batches wait at most.
+    otherwise that many worker processes. `ahead` batches wait at most. Errors: a worker process that died.
     """
     rest = dataset[start:]
     options = grain.ReadOptions(num_threads=2 if workers == 0 else 1, prefetch_buffer_size=ahead)
     stream = rest.to_iter_dataset(options)
-    if workers:
-        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return iter(stream)
+    if not workers:
+        yield from stream
+        return
+    try:
+        yield from stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    except RuntimeError as error:
+        if "terminated unexpectedly" not in str(error):
+            raise
+        raise UserError(
+            f"train.workers: one of {workers} loader processes died ({error}); where memory ran out, give "
+            "fewer; the same command resumes the run"
+        ) from error

@@ -227,7 +227,7 @@ def fit(
     with checkpoint.manager(run.workdir / "checkpoints") as saved:
         watch = loop.Watch(names)
         if saved.latest_step() is not None:
-            start, facts = checkpoint.restore(saved, start)
+            start, facts = checkpoint.resume(saved, start)
             clock = loop.Clock(train=facts["train_seconds"])
             watch.seen.extend(facts["nonfinite"])
             console.print(f"resuming at step {int(start.step)} of {total}")

@@ -1,13 +1,10 @@
 """The one training loop: read a batch, step, report a step late, validate, save."""
 
 import math
-import signal
 import statistics
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
+from medjax import interrupt
 from medjax.errors import UserError
 from medjax.train import checkpoint
 from medjax.train.state import State
@@ -92,30 +90,6 @@ class Watch:
             )
 
 
-@contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C into an answer to "was one asked for?"; the second acts at once.
-
-    A step in flight has given its state away: only between two steps is there a whole one to save.
-    """
-    asked = False
-
-    def note(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def fit(
     step: Step,
     state: State,
@@ -136,8 +110,8 @@ def fit(
 
     Nothing waits for the device except reading a step's means while the next one runs. At
     `validations` evenly spaced steps, the last one among them, the weights are validated and a
-    checkpoint is saved (without `validate` the newest counts as the best). On Ctrl-C, on a bad step
-    too many and on any error of the loop the newest finite state is saved first. `report(number,
+    checkpoint is saved (without `validate` the newest counts as the best). On Ctrl-C and SIGTERM, on
+    a bad step too many and on any error of the loop the newest finite state is saved first. `report(number,
     means)` is called for every step.
     """
     total, number = int(state.horizon), int(state.step)
@@ -190,7 +164,7 @@ def fit(
 
     saved = number
     try:
-        with deferred_interrupt() as interrupted:
+        with interrupt.deferred() as act:
             while number < total:
                 batch = next(batches)
                 state, means = step(state, shard(dict(batch), mesh), key)
@@ -206,8 +180,7 @@ def fit(
                     save(score)
                     saved = number
                     last = time.perf_counter()
-                if interrupted():
-                    raise KeyboardInterrupt
+                act()
     except (KeyboardInterrupt, Exception):
         if number > saved and not state.step.is_deleted():
             save(-1.0)  # to resume from; never the best

@@ -1,5 +1,6 @@
 """Patches: every voxel can be drawn, labels stay with images, workers and restarts change nothing."""
 
+import multiprocessing
 from pathlib import Path
 
 import jax
@@ -205,6 +206,17 @@ def test_workers_and_restarts_give_the_same_batches(folders, workers):
     for number, batch in enumerate(found, start=2):
         assert batch.keys() == drawn[number].keys()
         jax.tree.map(np.testing.assert_array_equal, batch, drawn[number])
+
+
+def test_a_loader_process_that_dies_is_named(folders):
+    drawn = patches(folders, steps=1000, patch=(4, 4, 4), batch=2, seed=0)
+    stream = iterate(drawn, workers=1, ahead=1)
+    next(stream)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    with pytest.raises(UserError, match=r"train\.workers: one of 1 loader processes died"):
+        for _ in stream:
+            pass
 
 
 def test_a_case_without_foreground_is_drawn_anywhere(tmp_path):

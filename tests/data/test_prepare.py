@@ -235,6 +235,11 @@ def test_the_cache_holds_what_prepare_gives_and_is_built_once(tmp_path):
     assert cache.build([case], plan, tmp_path / "cache") == [folder]
     assert (folder / "image.npy").stat().st_mtime_ns == stamp
     assert [p.name for p in (tmp_path / "cache").iterdir()] == [folder.name]
+    whole = (folder / "image.npy").read_bytes()
+    (folder / "image.npy").write_bytes(whole[:-1])
+    with pytest.warns(UserWarning, match="it is prepared anew"):
+        assert cache.build([case], plan, tmp_path / "cache") == [folder]
+    assert (folder / "image.npy").read_bytes() == whole
     case_of(tmp_path / "data", border=3)  # other voxels under the same name
     assert cache.build([case], plan, tmp_path / "cache") != [folder]
 
