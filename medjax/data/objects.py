@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import cc3d
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 from scipy import ndimage
@@ -12,6 +11,7 @@ from medjax.data.convention import IGNORE, Convention
 from medjax.data.prepare import Geometry, Scan, prepare_labels
 from medjax.errors import UserError
 from medjax.metrics.detection import Objects, objects
+from medjax.space.components import connected_components
 
 MOST = IGNORE - 1  # objects of a scan: each has a number
 
@@ -41,10 +41,8 @@ def _parts(
     case: Case, label: UInt8[np.ndarray, "x y z"], convention: Convention, name: str
 ) -> tuple[UInt8[np.ndarray, "x y z"], Integer[np.ndarray, " n"]]:
     """The parts of a class or region, numbered from 1 on, and which of them touch unlabelled voxels."""
-    parts, count = cc3d.connected_components(
-        members(label, convention, name), connectivity=26, return_N=True
-    )
-    _check_count(case, count, name)
+    parts = connected_components(members(label, convention, name))
+    _check_count(case, int(parts.max(initial=0)), name)
     parts, unlabelled = parts.astype(np.uint8), label == IGNORE
     if not unlabelled.any():
         return parts, np.zeros(0, np.uint8)

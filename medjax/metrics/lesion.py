@@ -7,11 +7,10 @@ predicted component belongs to every reference lesion with which it shares a vox
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import cc3d
 import numpy as np
 
 from medjax.metrics.overlap import Mask, require_one_grid
-from medjax.space.components import joint_box
+from medjax.space.components import connected_components, joint_box
 
 
 class LesionScores(NamedTuple):
@@ -44,7 +43,7 @@ def lesion_scores(
     prediction, reference = prediction[box], reference[box]
     if not prediction.size:
         return LesionScores(float("nan"), float("nan"), 0, 0, 0)
-    ours, theirs = _components(prediction), _components(reference)
+    ours, theirs = (connected_components(np.ascontiguousarray(m)) for m in (prediction, reference))
     our_size, their_size = np.bincount(ours.ravel()), np.bincount(theirs.ravel())
 
     # Every pair (reference lesion, predicted component) that shares voxels, and how many.
@@ -66,7 +65,3 @@ def lesion_scores(
         return LesionScores(float("nan"), float("nan"), 0, 0, 0)
     summed = float(np.sum(2 * overlap[judged] / (touching + their_size)[judged]))
     return LesionScores(summed / total, 2 * found / (total + found), found, missed, false)
-
-
-def _components(mask: Mask) -> np.ndarray:
-    return cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26)

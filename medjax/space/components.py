@@ -1,4 +1,4 @@
-"""Where a mask lies, and its largest connected pieces."""
+"""Where a mask lies, its connected pieces, and the largest of them."""
 
 import numpy as np
 from jaxtyping import Bool, Integer, Shaped
@@ -53,7 +53,7 @@ def largest_component(labels: Shaped[np.ndarray, "x y z"]) -> Shaped[np.ndarray,
     inside = np.ascontiguousarray(labels[box])
     if not inside.size:
         return kept
-    components = _components(inside)
+    components = connected_components(inside)
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
     class_of = np.zeros(sizes.size, labels.dtype)
@@ -65,10 +65,15 @@ def largest_component(labels: Shaped[np.ndarray, "x y z"]) -> Shaped[np.ndarray,
     return kept
 
 
-def _components(labels: Shaped[np.ndarray, "x y z"]) -> Integer[np.ndarray, "x y z"]:
-    """Numbers from 1 on for the 26-connected components of every class, in scan order within a class."""
+def connected_components(labels: Shaped[np.ndarray, "x y z"]) -> Integer[np.ndarray, "x y z"]:
+    """Numbers from 1 on for the 26-connected components of every class, in scan order within a class.
+
+    labels: a bool mask, or integer classes with background 0.
+    """
     if cc3d is not None:
-        return cc3d.connected_components(labels, connectivity=26)
+        # cc3d 4.1.1 ends with an error at single voxels in a column of type bool
+        classes = labels.view(np.uint8) if labels.dtype == bool else labels
+        return cc3d.connected_components(classes, connectivity=26)
     found = np.zeros(labels.shape, np.int32)
     for value in np.unique(labels[labels != 0]):
         mask = labels == value

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from medjax.space import components
 from medjax.space.components import bounding_box, joint_box, largest_component
@@ -72,3 +73,16 @@ def test_a_device_without_cc3d_finds_the_same(monkeypatch):
     monkeypatch.setattr(components, "cc3d", None)
     for labels, wanted in zip(maps, fast, strict=True):
         np.testing.assert_array_equal(components.largest_component(labels), wanted)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
+def test_components_are_those_of_scipy_in_thin_volumes_too(dtype):
+    rng = np.random.default_rng(2)
+    for shape in [(3, 1, 1), (1, 9, 1), (1, 1, 8), (1, 7, 6), (5, 4, 3)]:
+        for _ in range(50):
+            mask = rng.random(shape) < rng.choice([0.3, 0.6])
+            wanted, count = ndimage.label(mask, np.ones((3, 3, 3)))
+            found = components.connected_components(mask.astype(dtype))
+            assert found.max() == count
+            np.testing.assert_array_equal(found > 0, mask)
+            assert len(np.unique(found * (count + 1) + wanted)) == len(np.unique(wanted))
