@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,10 +58,8 @@ def split(
 
     Errors: fewer patients than folds, a fold that does not exist, an impossible fraction or number.
     """
-    if not 0 <= fold < folds:
-        raise UserError(f"data.fold: {fold} is not one of the {folds} folds; give 0 to {folds - 1}")
-    if not 0 <= validation < 1:
-        raise UserError(f"data.validation: {validation} is no fraction; give at least 0, below 1")
+    _check_fold(fold, folds)
+    _check_validation(validation)
     if train_cases < 0:
         raise UserError(f"data.train_cases: {train_cases}: give a number of cases, or 0 for all")
     labelled = [case for case in cases if case.tells(tasks)]
@@ -72,8 +71,7 @@ def split(
     order = [patients[i] for i in np.random.default_rng(seed).permutation(len(patients))]
     test = set(order[fold::folds])
     others = [patient for patient in order if patient not in test]
-    count = min(max(1, round(validation * len(others))), len(others) - 1) if validation else 0
-    held = set(others[:count])
+    held = set(_first(others, validation))
 
     def ids(chosen: set[str]) -> tuple[str, ...]:
         return tuple(sorted(case.id for case in labelled if case.patient in chosen))
@@ -81,7 +79,8 @@ def split(
     train = ids(set(others) - held)
     if train_cases:
         of = {
-            patient: [c.id for c in labelled if c.patient == patient] for patient in others[count:]
+            patient: [c.id for c in labelled if c.patient == patient]
+            for patient in others[len(held) :]
         }
         rounds = zip_longest(*(sorted(own) for own in of.values()))
         train = tuple(sorted([i for turn in rounds for i in turn if i is not None][:train_cases]))
@@ -89,20 +88,57 @@ def split(
     return Split(train, ids(held), ids(test), tuple(sorted(free - set(train))))
 
 
-def read_split(path: Path, cases: Sequence[Case], tasks: Sequence[str] = SEGMENTATION) -> Split:
+def _check_fold(fold: int, folds: int) -> None:
+    if not 0 <= fold < folds:
+        raise UserError(f"data.fold: {fold} is not one of the {folds} folds; give 0 to {folds - 1}")
+
+
+def _check_validation(share: float) -> None:
+    if not 0 <= share < 1:
+        raise UserError(f"data.validation: {share} is no fraction; give at least 0, below 1")
+
+
+def _first(patients: Sequence[str], share: float) -> Sequence[str]:
+    """That share of them, at least one where it is positive and never all."""
+    count = min(max(1, round(share * len(patients))), len(patients) - 1) if share else 0
+    return patients[:count]
+
+
+def _of_fold(folds: Sequence[Any], fold: int) -> dict[str, Any]:
+    """What nnU-Net names of a fold."""
+    if not folds:
+        raise ValueError("an empty list")
+    _check_fold(fold, len(folds))
+    return {"train": folds[fold]["train"], "test": folds[fold]["val"]}
+
+
+def read_split(
+    path: Path,
+    cases: Sequence[Case],
+    tasks: Sequence[str] = SEGMENTATION,
+    *,
+    fold: int = 0,
+    validation: float = 0.0,
+    seed: int = 0,
+) -> Split:
     """The split that a file names: JSON with lists of case ids by part; the split.json of a run is one.
 
-    Lists other than `train` and `test` may be left out; cases in none of them are not used. Errors name
-    the file: not such a file, an unknown or twice-named case, a patient on two sides, a case without a
-    label outside `unlabelled`, nobody who trains or is tested.
+    Lists other than `train` and `test` may be left out; cases in none of them are not used. nnU-Net's
+    splits_final.json, a list of folds with `train` and `val`, is one too: `val` of the fold is tested, as it
+    is judged there, and a share `validation` of the patients who would train validates, chosen by `seed`.
+
+    Errors name the file: not such a file, an unknown or twice-named case, a patient on two sides, a case
+    without a label outside `unlabelled`, nobody who trains or is tested; or the fold or the share.
     """
     try:
         content = json.loads(path.read_text("utf-8"))
-        lists = {part: tuple(sorted(content.get(part, ()))) for part in PARTS}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        folded = isinstance(content, list)
+        named = _of_fold(content, fold) if folded else content
+        lists = {part: tuple(sorted(named.get(part, ()))) for part in PARTS}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(
             f'{path}: no split ({error}); give JSON as {{"train": ["CASE", ...], "validation": ..., '
-            '"test": ..., "unlabelled": ...}'
+            '"test": ..., "unlabelled": ...}, or a splits_final.json of nnU-Net'
         ) from None
     by_id = {case.id: case for case in cases}
     named = [name for part in PARTS for name in lists[part]]
@@ -131,4 +167,12 @@ def read_split(path: Path, cases: Sequence[Case], tasks: Sequence[str] = SEGMENT
             )
     if not lists["test"]:
         raise UserError(f"{path}: no case is tested; name some as test")
+    if folded:
+        _check_validation(validation)
+        patients = sorted(sides[0])
+        order = [patients[i] for i in np.random.default_rng(seed).permutation(len(patients))]
+        held = set(_first(order, validation))
+        train = lists["train"]
+        lists["validation"] = tuple(name for name in train if by_id[name].patient in held)
+        lists["train"] = tuple(name for name in train if by_id[name].patient not in held)
     return Split(**lists)

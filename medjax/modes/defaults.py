@@ -25,7 +25,7 @@ def defaults(name: str) -> Config:
     data.fold = 0  # this fold is the test set
     data.validation = 0.1  # share of the other patients that validates
     data.train_cases = 0  # of the remaining cases so many train with labels (0 = all)
-    data.split = config_dict.placeholder(str)  # your own split.json, instead of these four
+    data.split = config_dict.placeholder(str)  # your own split.json, or nnU-Net's splits_final.json
     data.cache = ""  # folder of prepared cases; "" = one per user
 
     config.synth = synth = ConfigDict()  # synthetic patients, made where data.root is unset

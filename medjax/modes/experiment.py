@@ -211,17 +211,11 @@ def parted(config: Config, cases: Sequence[Case]) -> Split:
     own = data.split
     if not (own or data.root) and config.phantom.train:
         own = phantoms.folder(config) / SPLIT
+    given = {"fold": data.fold, "validation": data.validation, "seed": config.seed}
     if own:
-        return read_split(Path(own), cases, config.tasks.learn)
-    return split(
-        cases,
-        folds=data.folds,
-        fold=data.fold,
-        validation=data.validation,
-        seed=config.seed,
-        train_cases=data.train_cases,
-        tasks=config.tasks.learn,
-    )
+        return read_split(Path(own), cases, config.tasks.learn, **given)
+    given |= {"folds": data.folds, "train_cases": data.train_cases}
+    return split(cases, tasks=config.tasks.learn, **given)
 
 
 def check_parts(config: Config, parts: Split) -> None:

@@ -119,6 +119,29 @@ def test_a_split_of_ones_own(tmp_path):
         read_split(path, cases)
 
 
+def test_the_folds_of_nnunet_are_read_as_they_are(tmp_path):
+    cases = cases_of(6)
+    path = tmp_path / "splits_final.json"
+    names = [case.id for case in cases]
+    folds = [
+        {"train": [n for n in names if n not in held], "val": held}
+        for held in (names[:4], names[4:8], names[8:])
+    ]
+    path.write_text(json.dumps(folds))
+    for fold, own in enumerate(folds):
+        parts = read_split(path, cases, fold=fold, validation=0.1, seed=3)
+        assert list(parts.test) == sorted(own["val"])
+        assert sorted((*parts.train, *parts.validation)) == sorted(own["train"])
+        assert len({name.split("_")[0] for name in parts.validation}) == 1
+        assert len(parts.validation) == 2
+        assert read_split(path, cases, fold=fold).validation == ()
+    with pytest.raises(UserError, match=r"data\.fold: 3 is not one of the 3 folds"):
+        read_split(path, cases, fold=3)
+    path.write_text(json.dumps([{"train": names}]))
+    with pytest.raises(UserError, match="no split"):
+        read_split(path, cases)
+
+
 def test_the_same_image_under_two_names_joins_the_patients(tmp_path):
     for name, content in {
         "a": b"one",
