@@ -90,7 +90,9 @@ def split(
 
 def _check_fold(fold: int, folds: int) -> None:
     if not 0 <= fold < folds:
-        raise UserError(f"data.fold: {fold} is not one of the {folds} folds; give 0 to {folds - 1}")
+        raise UserError(
+            f"data.fold: {fold} is not one of the {folds} folds; give 0 to {folds - 1}, or -1 for all"
+        )
 
 
 def _check_validation(share: float) -> None:
@@ -102,6 +104,15 @@ def _first(patients: Sequence[str], share: float) -> Sequence[str]:
     """That share of them, at least one where it is positive and never all."""
     count = min(max(1, round(share * len(patients))), len(patients) - 1) if share else 0
     return patients[:count]
+
+
+def count_folds(path: Path) -> int:
+    """The folds of a file that `read_split` reads: 1, or those of nnU-Net's list. Errors name the file."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: no split ({error}); give JSON, see data.split") from None
+    return len(content) if isinstance(content, list) else 1
 
 
 def _of_fold(folds: Sequence[Any], fold: int) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """What a config may not say: refused before any data is read."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from medjax.errors import UserError
 from medjax.modes import build, prune
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import SEMI
+from medjax.train.baseline import scores_of
 from medjax.train.tasks import TERMS
 
 TRUNKS = ("unet", "resnet50")
@@ -34,6 +36,8 @@ def check(config: Config, paradigms: Sequence[str]) -> None:
         )
     if config.synth.translate and not config.synth.share:
         raise UserError("synth.translate: changes the patients of synth.share, which is 0; set it")
+    if config.eval.against:
+        scores_of(Path(config.eval.against))
     _check_tasks(config)
     _check_semi(config)
     _check_masked(config)

@@ -13,6 +13,7 @@ def defaults(name: str) -> Config:
     config.name = name
     config.mode = "train"  # what `launch.py` does without --mode
     config.seed = 0
+    config.seeds = 1  # so many runs from `seed` on, each in a folder of its own
 
     config.data = data = ConfigDict()
     data.root = config_dict.placeholder(str)  # the folder of the data set
@@ -22,7 +23,7 @@ def defaults(name: str) -> Config:
     data.spacing = ()  # mm along x, y, z (RAS+), where the files lost theirs
     data.cases = 0  # use only so many cases (0 = all): for a quick look
     data.folds = 5
-    data.fold = 0  # this fold is the test set
+    data.fold = 0  # this fold is the test set; -1: all in turn, each in a folder of its own
     data.validation = 0.1  # share of the other patients that validates
     data.train_cases = 0  # of the remaining cases so many train with labels (0 = all)
     data.split = config_dict.placeholder(str)  # your own split.json, or nnU-Net's splits_final.json
@@ -152,6 +153,7 @@ def defaults(name: str) -> Config:
 
     config.eval = judge = ConfigDict()
     judge.root = config_dict.placeholder(str)  # --mode eval: judge on this data set instead
+    judge.against = config_dict.placeholder(str)  # another run's folder: compared case by case
     judge.checkpoint = "last"  # last, best
     judge.overlap = 0.5
     judge.mirror = True

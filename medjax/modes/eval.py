@@ -13,12 +13,12 @@ from medjax.data.splits import Split
 from medjax.errors import UserError
 from medjax.infer.predictor import Predictor, attention
 from medjax.metrics.statistics import aggregate
-from medjax.modes import cyclegan, experiment, masked
+from medjax.modes import cyclegan, experiment, masked, members
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
 from medjax.modes.trained import build_finder, build_predictor, finds, frame, load_weights
 from medjax.train import findings, heart, object_pictures, results
-from medjax.train.baseline import compare
+from medjax.train.baseline import against, compare
 from medjax.train.evaluate import Row, choose_largest, judge, read_rows, summary, write_rows
 from medjax.train.report.training import write_report
 from medjax.train.showcase import showcase
@@ -31,6 +31,11 @@ BASELINE = "baseline"  # folder of the run that this one is compared with
 def main(config: Config, workdir: Path) -> None:
     """Evaluates the checkpoint of `config.eval.checkpoint`, on the test cases or on `eval.root`."""
     experiment.start_jax()
+    members.each(experiment.stored_config(config, workdir), workdir, _judge)
+
+
+def _judge(config: Config, workdir: Path) -> None:
+    """One run."""
     config = experiment.stored_config(config, workdir)
     stored = results.read_json(workdir / "config.json")
     run = experiment.prepare_experiment(config, workdir)
@@ -121,6 +126,7 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
     beside = run.workdir / BASELINE / "metrics.csv"
     if beside.is_file() and not outside:
         content["baseline"] = compare(rows, read_rows(beside), plan.names)
+    content |= against(rows, config.eval.against or "")
     results.write_json(out / "results.json", content)
     by_id = {case.id: case for case in cases}
     shown = (
@@ -213,9 +219,14 @@ def announce(content: dict[str, Any]) -> None:
             f"{found['low']:+.1f} to {found['high']:+.1f} %, r {found['correlation']:.3f} over "
             f"{found['n']} patients"
         )
-    for name, compared in content.get("baseline", {}).items():
-        gain = compared["dice"]
-        console.print(
-            f"{name}: Dice {gain['gain']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] against the "
-            f"labelled cases alone ({gain['baseline']:.4f})"
-        )
+    other = content.get("against", {})
+    for compared, words in (
+        (content.get("baseline", {}), "the labelled cases alone"),
+        (other.get("classes", {}), other.get("run")),
+    ):
+        for name, scores in compared.items():
+            metric, gain = next(iter(scores.items()))
+            console.print(
+                f"{name}: {metric} {gain['gain']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}] against "
+                f"{words} ({gain['baseline']:.4f})"
+            )

@@ -23,7 +23,7 @@ from medjax.deploy.quantize.scales import FLAVOURS
 from medjax.deploy.windows import windows
 from medjax.errors import Rejected, UserError
 from medjax.io.atomic import atomic
-from medjax.modes import build, candidates, experiment, train, worth
+from medjax.modes import build, candidates, experiment, members, train, worth
 from medjax.modes.candidates import said
 from medjax.modes.defaults import Config
 from medjax.modes.source import Source, dense, held_out, source
@@ -53,6 +53,7 @@ def main(config: Config, workdir: Path) -> None:
     """
     experiment.start_jax()
     check(config)
+    members.alone(config, workdir, "export")
     done = checkpoint.newest(workdir / "checkpoints")
     if done is None and not config.train.start_from:
         raise UserError(f"{workdir}: holds no trained run; train first, or give its --workdir")

@@ -14,10 +14,12 @@ from medjax.data.plan import read_plan
 from medjax.data.prepare import load
 from medjax.deploy import runtime
 from medjax.errors import UserError
+from medjax.infer.ensemble import Ensemble, mean_of
+from medjax.infer.findings import Finder
 from medjax.infer.predictor import Predictor, native, suffix
 from medjax.infer.restore import restore_channel, restore_labels
 from medjax.io.files import write
-from medjax.modes import experiment
+from medjax.modes import experiment, members
 from medjax.modes.defaults import Config
 from medjax.modes.trained import build_finder, build_predictor, finds, kept_largest, load_weights
 from medjax.space.volume import Volume
@@ -47,14 +49,20 @@ def main(
         raise UserError(
             f"{workdir}: holds a run of {config.train.paradigm}, which makes images; it predicts no labels"
         )
-    plan = read_plan(workdir / "plan.json")
+    runs = members.members(config, workdir)
+    plans = [read_plan(folder / "plan.json") for _, folder in runs]
+    members.same_grid(plans)
+    plan = plans[0]
     cases = find_inputs(source, plan.channels)
-    model, params, told = load_weights(config, plan, workdir)
-    predictor = replace(
-        build_predictor(config, plan, model, params), keep_largest=kept_largest(plan, workdir)
-    )
-    predictor = by_file(predictor, workdir, told["step"])
-    finder = build_finder(config, plan, model, params)
+    predictors, finders = zip(*[trained(*run) for run in runs], strict=True)
+    predictor = Ensemble(predictors)
+    finder = replace(finders[0], look=mean_of([own.look for own in finders]))
+    if finds(config) and any(own.normalisation != plan.normalisation for own in plans):
+        raise UserError(
+            f"{workdir}: its runs normalise scans in different ways; predict with each alone"
+        )
+    if len(runs) > 1:
+        console.print(f"predicting with the mean of {len(runs)} runs")
     spacing = tuple(config.data.spacing)
     segments = "segmentation" in config.tasks.learn
     failed, said = [], []
@@ -75,6 +83,15 @@ def main(
         raise UserError(
             f"{len(failed)} of {len(cases)} inputs failed and the others are done: {'; '.join(failed)}"
         )
+
+
+def trained(config: Config, workdir: Path) -> tuple[Predictor, Finder]:
+    """One run as functions of scans."""
+    plan = read_plan(workdir / "plan.json")
+    model, params, told = load_weights(config, plan, workdir)
+    predictor = build_predictor(config, plan, model, params)
+    predictor = replace(predictor, keep_largest=kept_largest(plan, workdir))
+    return by_file(predictor, workdir, told["step"]), build_finder(config, plan, model, params)
 
 
 def by_file(predictor: Predictor, workdir: Path, step: int) -> Predictor:
@@ -100,7 +117,7 @@ def by_file(predictor: Predictor, workdir: Path, step: int) -> Predictor:
 
 def predict(
     case: Case,
-    predictor: Predictor,
+    predictor: Ensemble,
     output: Path,
     spacing: Sequence[float],
     *,

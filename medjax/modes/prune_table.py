@@ -7,7 +7,7 @@ from medjax.deploy.prune import choice
 from medjax.deploy.prune.pruned import structure_of
 from medjax.deploy.prune.structure import Structure, grow
 from medjax.errors import UserError
-from medjax.modes import build, experiment, prune
+from medjax.modes import build, experiment, members, prune
 from medjax.modes.defaults import Config
 from medjax.modes.trained import load_weights
 
@@ -21,6 +21,7 @@ def main(config: Config, workdir: Path) -> None:
     """
     experiment.start_jax()
     own, trained = config.prune, experiment.stored_config(config, workdir)
+    members.alone(trained, workdir, "prune")
     if not 0 < own.ratio < 1:
         raise UserError(
             f"prune.ratio: {own.ratio}; give a share above 0 and below 1, to see its effect"

@@ -16,7 +16,17 @@ from medjax.data import cache
 from medjax.data.patches import iterate, patches
 from medjax.data.plan import Plan, read_plan
 from medjax.errors import UserError
-from medjax.modes import build, cyclegan, experiment, masked, prune, semi, supervised, synthetic
+from medjax.modes import (
+    build,
+    cyclegan,
+    experiment,
+    masked,
+    members,
+    prune,
+    semi,
+    supervised,
+    synthetic,
+)
 from medjax.modes.checks import check
 from medjax.modes.defaults import Config
 from medjax.modes.eval import BASELINE, evaluate
@@ -39,6 +49,12 @@ RUNTIME_GB = 2.2  # Python, JAX, compiler and allocator: peaks of 1.7 to 2.7 GB 
 
 
 def main(config: Config, workdir: Path) -> None:
+    """Trains and evaluates each run that the config asks for, of several folds or seeds or one alone."""
+    experiment.start_jax()
+    members.each(config, workdir, train_and_judge)
+
+
+def train_and_judge(config: Config, workdir: Path) -> None:
     """Trains, or goes on where a killed run of the same config stopped, then evaluates.
 
     A paradigm that learns without labels too is compared with the labelled cases alone, trained as long in

@@ -4,8 +4,10 @@ import math
 
 import pytest
 
-from medjax.train.baseline import compare
-from medjax.train.report.baseline import baseline_section
+from medjax.errors import UserError
+from medjax.train.baseline import against, compare
+from medjax.train.evaluate import write_rows
+from medjax.train.report.baseline import against_section, baseline_section
 
 
 def row(case, dice, hd95=1.0, name="tumour"):
@@ -26,6 +28,28 @@ def test_only_cases_that_both_scored_are_compared():
     assert found["tumour"]["hd95"]["gain"] == pytest.approx(-2 / 3)
     assert found["nothing"]["dice"]["n"] == 0
     assert math.isnan(found["nothing"]["dice"]["gain"])
+
+
+def test_any_other_run_is_compared_by_what_both_say(tmp_path):
+    assert against([row("a", 0.9)], "") == {}
+    with pytest.raises(UserError, match=r"eval\.against: .*run: holds no metrics\.csv"):
+        against([row("a", 0.9)], str(tmp_path / "run"))
+    theirs = [row("a", 0.6), row("b", 0.5)]
+    write_rows(tmp_path / "run" / "metrics.csv", theirs)
+    with pytest.raises(UserError, match="on none of the cases"):
+        against([row("c", 0.9)], str(tmp_path / "run"))
+    ours = [row("a", 0.9), row("b", 0.8)]
+    found = against(ours, str(tmp_path / "run"))["against"]
+    assert found["classes"] == compare(ours, theirs, ["tumour"])
+    assert found["classes"]["tumour"]["dice"]["p"] == 0.5  # of two pairs, the least that there is
+    page = against_section(found)
+    assert f"Against {tmp_path / 'run'}" in page
+    assert "p = 0.5, n = 2" in page
+    assert against_section({}) == ""
+    told = [{"case": "a", "class": "classification", "accuracy": 1.0, "brier": 0.1}]
+    write_rows(tmp_path / "told" / "metrics.csv", told)
+    (scores,) = against(told, str(tmp_path / "told"))["against"]["classes"].values()
+    assert list(scores) == ["accuracy", "brier"]
 
 
 def test_the_section_shows_both_and_is_absent_without():

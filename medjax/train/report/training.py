@@ -9,11 +9,12 @@ import numpy as np
 
 from medjax.io.atomic import atomic
 from medjax.train.report import figures, page
-from medjax.train.report.baseline import baseline_section
+from medjax.train.report.baseline import against_section, baseline_section
 from medjax.train.report.curves import curves_section
 from medjax.train.report.findings import findings_section
 from medjax.train.report.heart import heart_section
 from medjax.train.report.page import as_float, score, text
+from medjax.train.report.runs import runs_section
 from medjax.train.report.sheets import Sheet, sheets_section
 from medjax.train.report.slices import ReportCase, object_pictures, pictures
 
@@ -48,12 +49,14 @@ def write_report(
         _header(results),
         _warnings(results),
         _headline(metrics),
+        runs_section(results),
         _data(results.get("data") or {}, plan),
         curves_section(curves),
         _scores({name: own for name, own in metrics.items() if name not in results}),
         findings_section(results),
         heart_section(results),
         baseline_section(results.get("baseline") or {}),
+        against_section(results.get("against") or {}),
         _every_case(rows),
         pictures(cases, classes),
         object_pictures(objects),
