@@ -17,6 +17,7 @@ from medjax.data.objects import instances, prepare_instances
 from medjax.data.plan import Plan
 from medjax.data.prepare import load
 from medjax.errors import UserError
+from medjax.io.atomic import atomic
 
 PLACES = 10_000  # foreground voxels remembered per class and case
 VERSION = 4  # of the arrays' meaning: raise it when `prepare` changes what it makes
@@ -120,19 +121,19 @@ def _there(path: Path) -> bool:
 
 def save_cached(case: Cached, path: Path) -> None:
     """Writes one prepared case, whole or not at all; one that is there already is kept."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{np.random.default_rng().integers(2**40):x}")
-    temporary.mkdir()
+    if path.is_dir():
+        return
     try:
-        np.save(temporary / "image.npy", case.image)
-        np.save(temporary / "label.npy", case.label)
-        if case.instances is not None:
-            np.save(temporary / "instances.npy", case.instances)
-        write_places(temporary, case.places)
-        if not path.is_dir():
-            temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with atomic(path) as temporary:
+            temporary.mkdir()
+            np.save(temporary / "image.npy", case.image)
+            np.save(temporary / "label.npy", case.label)
+            if case.instances is not None:
+                np.save(temporary / "instances.npy", case.instances)
+            write_places(temporary, case.places)
+    except OSError:
+        if not path.is_dir():  # another run was faster
+            raise
 
 
 def write_places(folder: Path, found: dict[int, Int32[np.ndarray, "_ 3"]]) -> None:

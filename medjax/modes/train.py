@@ -1,9 +1,7 @@
 """`--mode train`: from the data to a trained model, its scores on the test cases, and a report."""
 
 import time
-import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,8 @@ import numpy as np
 from medjax import progress
 from medjax.data import cache
 from medjax.data.patches import iterate, patches
-from medjax.data.plan import Plan, read_plan
 from medjax.errors import UserError
 from medjax.modes import (
-    build,
     cyclegan,
     experiment,
     masked,
@@ -33,7 +29,8 @@ from medjax.modes.eval import BASELINE, evaluate
 from medjax.modes.experiment import Experiment
 from medjax.modes.folders import case_cache
 from medjax.modes.restyle import restyle
-from medjax.modes.trained import learned_without_labels, load_weights, met
+from medjax.modes.start_from import check_start, trained_weights
+from medjax.modes.trained import learned_without_labels
 from medjax.train import checkpoint, loop, results, state, step
 from medjax.train.writers import Writers
 
@@ -44,7 +41,6 @@ PARADIGMS = {
     "masked": masked.training,
     "cyclegan": cyclegan.training,
 }
-HEAD = ("outputs", "tasks.detection_level", "model.deep_supervision")  # decide the heads alone
 RUNTIME_GB = 2.2  # Python, JAX, compiler and allocator: peaks of 1.7 to 2.7 GB were measured
 
 
@@ -82,7 +78,7 @@ def train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
 
 def _train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
     """One run."""
-    _check_start(config, workdir)
+    check_start(config, workdir)
     stored = experiment.claim(config, workdir)
     run = experiment.prepare_experiment(config, workdir)
     _announce(run)
@@ -103,85 +99,6 @@ def _train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
     }
     fit(run, stored, folders, trained)
     return run, stored
-
-
-def _check_start(config: Config, workdir: Path) -> None:
-    """Whether there is a run to start from, before any data are read; a run that goes on needs none."""
-    folder = config.train.start_from
-    if not folder or (Path(folder) / "config.json").is_file():
-        return
-    if checkpoint.newest(workdir / "checkpoints") is None:
-        raise UserError(
-            f"train.start_from: {folder}: holds no trained run; train that first, or name another"
-        )
-
-
-def trained_weights(run: Experiment) -> Any:
-    """The trained weights that `train.start_from` names; None where unset, and in a run that goes on.
-
-    Of the checkpoint that `eval.checkpoint` names, the running mean where one is kept. Errors: nothing
-    trained there, or another network than this run's.
-    """
-    config, plan = run.config, run.plan
-    if not config.train.start_from or checkpoint.newest(run.workdir / "checkpoints") is not None:
-        return None
-    folder = Path(config.train.start_from)
-    its_config = experiment.stored_config(config, folder)
-    its_plan = read_plan(folder / "plan.json")
-    before = (
-        replace(plan, pruned=its_plan.pruned) if config.prune.ratio else plan
-    )  # of what is left
-    ours, theirs = _network(config, before), _network(its_config, its_plan)
-    paradigms = its_config.train.paradigm, config.train.paradigm
-    trunk = paradigms[0] == "masked" and paradigms[1] != "masked"  # the head is made anew
-    if trunk and config.prune.ratio:
-        raise UserError(f"prune.ratio: {folder} has learned no task yet; train it, then prune that")
-    differ = [
-        name for name in ours if ours[name] != theirs.get(name) and not (trunk and name in HEAD)
-    ]
-    if differ:
-        first = differ[0]
-        raise UserError(
-            f"train.start_from: {folder}: is of another network ({', '.join(differ)} differ; {first}: "
-            f"{theirs.get(first)} there, {ours[first]} here); make them equal, or start from another run"
-        )
-    known = met(its_config, folder, run.split.test)
-    if known:
-        warnings.warn(
-            f"train.start_from: {folder} was trained with cases of the same names as {len(known)} test cases "
-            "of this run; if they are the same scans, its scores mean nothing",
-            stacklevel=2,
-        )
-    _, params, facts = load_weights(its_config, its_plan, folder)
-    console.print(f"starting from {folder} at its step {facts['step']}")
-    if trunk:
-        new = build.params(build.model(config, plan), plan, config.seed)
-        kept = {name for name in params if not name.startswith("seg")}
-        params = {name: (params if name in kept else new)[name] for name in new}
-    return params
-
-
-def _network(config: Config, plan: Plan) -> dict[str, Any]:
-    """What decides the shape and the meaning of a network's weights."""
-    paradigm = config.train.paradigm
-    return {
-        "train.paradigm": paradigm if paradigm in ("cyclegan", "cps") else "one segmenter",
-        "channels": plan.channels,
-        "outputs": build.heads(config, plan),
-        "tasks.detection_level": config.tasks.detection_level,
-        "widths": plan.widths,
-        "kernels": plan.kernels,
-        "strides": plan.strides,
-        "pruned": _lost(plan),
-        **{f"model.{name}": v for name, v in config.model.items() if name != "dropout"},
-    }
-
-
-def _lost(plan: Plan) -> str:
-    """What was pruned of a network, in short; other channels have another number."""
-    if not plan.pruned:
-        return "nothing"
-    return f"channels of {len(plan.pruned)} parameters, number {results.sha256(plan.pruned)[:8]}"
 
 
 def fit(
@@ -240,6 +157,7 @@ def fit(
     total = stored["train"]["steps"]
     start = start.replace(horizon=jnp.int32(total))
     names = [folder.name.rsplit("-", 1)[0] for folder in seen] + ["synthetic"]
+    checkpoint.clear(run.workdir / "checkpoints")
     with checkpoint.manager(run.workdir / "checkpoints") as saved:
         watch = loop.Watch(names)
         if saved.latest_step() is not None:

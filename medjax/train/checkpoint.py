@@ -46,6 +46,12 @@ def manager(folder: Path) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(folder.resolve(), options=options)
 
 
+def clear(folder: Path) -> None:
+    """Removes what a killed run left of a checkpoint; to be called where no other run can be saving one."""
+    for left in folder.glob("*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(left)
+
+
 def newest(folder: Path) -> int | None:
     """The step of the newest whole checkpoint, or None."""
     if not folder.is_dir():

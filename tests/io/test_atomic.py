@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from medjax.io.atomic import atomic
@@ -61,3 +64,46 @@ def test_what_was_replaced_is_gone(tmp_path):
         with atomic(path) as temporary:
             temporary.write_text(text)
     assert path.read_text("utf-8") == "second"
+
+
+HALF = """
+import os, signal, sys
+from medjax.io.atomic import atomic
+with atomic(sys.argv[1]) as temporary:
+    temporary.mkdir() if sys.argv[2] == "folder" else temporary.write_text("half")
+    if sys.argv[3] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("written", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start(path, kind, fate):
+    command = [sys.executable, "-c", HALF, str(path), kind, fate]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_process_left_goes_with_the_next_writing(tmp_path, kind):
+    path = tmp_path / "case[1].nii.gz"
+    with start(path, kind, "killed") as process:
+        process.communicate()
+    assert len(names(tmp_path)) == 1
+    with atomic(tmp_path / "other.nii.gz") as temporary:
+        temporary.touch()
+    assert len(names(tmp_path)) == 2
+    with atomic(path) as temporary:
+        temporary.touch()
+    assert names(tmp_path) == ["case[1].nii.gz", "other.nii.gz"]
+
+
+def test_what_a_process_still_writes_stays(tmp_path):
+    path = tmp_path / "a.txt"
+    with start(path, "file", "lives") as process:
+        assert process.stdout.readline() == "written\n"
+        with atomic(path) as temporary:
+            temporary.write_text("ours")
+        assert len(names(tmp_path)) == 2
+        process.communicate()
+    assert path.read_text("utf-8") == "half"
+    assert names(tmp_path) == ["a.txt"]
