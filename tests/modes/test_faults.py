@@ -53,7 +53,7 @@ def test_sigterm_saves_and_is_no_failure(whole, train, last_state, tmp_path, mon
 
     def stop(self, number, means, batch):
         if number == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         look(self, number, means, batch)
 
     with monkeypatch.context() as patch:
