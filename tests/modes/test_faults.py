@@ -1,12 +1,12 @@
 """Runs that are stopped, damaged or started twice: nothing is lost, and the cause is named."""
 
 import os
-import signal
 
 import jax
 import numpy as np
 import pytest
 
+from medjax import interrupt
 from medjax.io.lock import locked
 from medjax.train import loop
 
@@ -53,7 +53,7 @@ def test_sigterm_saves_and_is_no_failure(whole, train, last_state, tmp_path, mon
 
     def stop(self, number, means, batch):
         if number == 3:
-            signal.raise_signal(signal.SIGTERM)
+            raise interrupt.Preempted
         look(self, number, means, batch)
 
     with monkeypatch.context() as patch:
