@@ -39,13 +39,14 @@ def locked(folder: Path) -> Iterator[None]:
             ) from None
         except OSError:
             pass  # no locks here
+        if not path.is_file() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+            raise UserError(f"{folder}: another run in it has just ended; start again")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         try:
             yield
         finally:
-            file.truncate(0)
-            if made and [own.name for own in folder.iterdir()] == [NAME]:
-                path.unlink()
+            path.unlink(missing_ok=True)
+            if made and not any(folder.iterdir()):
                 folder.rmdir()

@@ -30,7 +30,7 @@ def test_a_second_run_is_refused_until_the_first_has_died(tmp_path):
         process.kill()
     with locked(folder):
         (folder / "results").touch()
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", "results"]
+    assert sorted(path.name for path in folder.iterdir()) == ["results"]
 
 
 def test_a_run_that_leaves_nothing_leaves_no_folder(tmp_path):
