@@ -49,14 +49,13 @@ class Ensemble:
 
     def __call__(self, scan: Scan, name: str) -> tuple[Float32[np.ndarray, "d h w k"], Geometry]:
         """Mean probabilities at network resolution. Errors name the case."""
-        total, geometry = None, None
-        for group in self._alike():
-            forward = mean_of([member.forward for member in group])
-            found, geometry = replace(group[0], forward=forward)(scan, name)
-            share = np.float32(len(group) / len(self.members))
-            total = found * share if total is None else total + found * share
-        assert total is not None
-        assert geometry is not None
+        first, *others = self._alike()
+        total, geometry = _pass(first, scan, name)
+        if others:  # else nothing is copied
+            total = total * np.float32(len(first) / len(self.members))
+        for group in others:
+            found, _ = _pass(group, scan, name)
+            total += found * np.float32(len(group) / len(self.members))
         return total, geometry
 
     def _alike(self) -> list[list[Predictor]]:
@@ -70,3 +69,10 @@ class Ensemble:
             else:
                 groups.append([member])
         return groups
+
+
+def _pass(
+    group: Sequence[Predictor], scan: Scan, name: str
+) -> tuple[Float32[np.ndarray, "d h w k"], Geometry]:
+    """The mean of predictors that prepare scans alike, in one pass over the windows."""
+    return replace(group[0], forward=mean_of([member.forward for member in group]))(scan, name)
