@@ -39,9 +39,8 @@ from medjax.nn.unet import UNet
 BOUND = 1e-5
 SMALL = (2, 8, 16, 16, 2)
 LARGE = (1, 128, 128, 128, 4)
-Named = tuple[
-    str, Any, tuple[int, ...], tuple[Any, ...]
-]  # name, module, image, its other arguments
+# name, module, shape of the image, the module's other arguments
+Named = tuple[str, Any, tuple[int, ...], tuple[Any, ...]]
 
 
 def unet(**changes: Any) -> UNet:
