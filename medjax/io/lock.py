@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medjax.errors import UserError
@@ -47,6 +47,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows removes no open file
+                path.unlink(missing_ok=True)
             if made and not any(folder.iterdir()):
                 folder.rmdir()
