@@ -12,7 +12,7 @@ from medjax.errors import UserError
 from medjax.modes import experiment
 from medjax.modes.defaults import Config
 from medjax.train import results
-from medjax.train.baseline import against
+from medjax.train.baseline import against, scores_of
 from medjax.train.evaluate import read_rows, write_rows
 from medjax.train.report.training import write_report
 from medjax.train.together import mean_rows, scored, spread_of_means
@@ -50,6 +50,8 @@ def members(config: Config, workdir: Path) -> list[Member]:
 
 def _folds(config: Config) -> int:
     own = config.data.split
+    if not (own or config.data.root) and config.phantom.train:
+        return 1  # phantoms have a split of their own
     return count_folds(Path(own)) if own else config.data.folds
 
 
@@ -74,6 +76,8 @@ def each(config: Config, workdir: Path, do: Callable[[Config, Path], None]) -> N
     if len(runs) == 1:
         do(*runs[0])
         return
+    if config.eval.against:
+        scores_of(Path(config.eval.against))  # a wrong path is told before the trainings
     results.write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
     first: dict[int, Path] = {}
     for number, (own, folder) in enumerate(runs, start=1):

@@ -38,6 +38,9 @@ def content(path):
 
 def test_a_run_alone_is_itself(tmp_path):
     assert members.members(defaults("one"), tmp_path) == [(defaults("one"), tmp_path)]
+    phantoms = defaults("phantoms")
+    phantoms.phantom.train, phantoms.data.fold = 4, -1
+    assert len(members.members(phantoms, tmp_path)) == 1  # whose split knows no folds
 
 
 def test_every_case_is_tested_once_by_who_has_not_seen_it(group):
