@@ -32,6 +32,9 @@ USAGE = """usage: python launch.py --config FILE [--config.KEY=VALUE ...] [--mod
   --input PATH       predict: an image, or a folder of images
   --output DIR       predict: where the label maps go
   --probabilities    predict: save a probability map per class too
+  --coordinator A    train: HOST:PORT of the first of several processes, or auto (SLURM, MPI, Kubernetes, TPU)
+  --processes N      their number
+  --process I        which of them this is, 0 up to N - 1
   --debug            show a traceback on errors
 """
 
@@ -44,6 +47,20 @@ def run(arguments: list[str] | None = None) -> None:
     if arguments is None:
         hugepages.restart()
         arguments = sys.argv[1:]
+    code: Any = 1
+    try:
+        _run(arguments)
+        code = 0
+    except SystemExit as ended:
+        code = ended.code
+        raise
+    finally:
+        distributed = sys.modules.get("medjax.modes.distributed")
+        if distributed is not None:
+            distributed.leave(code)
+
+
+def _run(arguments: list[str]) -> None:
     if not arguments or {"-h", "--help", "-help"} & set(arguments):
         print(USAGE.format(modes=", ".join(MODES)), end="")
         raise SystemExit(0 if arguments else 1)
@@ -76,6 +93,8 @@ def _dispatch(arguments: list[str]) -> None:
     if mode not in MODES:
         raise UserError(f"--mode: {mode!r} is unknown; choose one of {', '.join(MODES)}")
     workdir = Path(values["workdir"] or Path("runs", config.name))
+    if values["coordinator"] and mode != "train":
+        raise UserError(f"--coordinator: several processes train; run --mode {mode} in one")
     main = importlib.import_module(MODES[mode]).main
     if mode == "predict":
         for flag in ("input", "output"):
@@ -85,6 +104,10 @@ def _dispatch(arguments: list[str]) -> None:
         main(config, workdir, Path(values["input"]), Path(values["output"]), **extra)
     elif mode in READERS:
         main(config, workdir)
+    elif values["coordinator"]:
+        distributed = importlib.import_module("medjax.modes.distributed")
+        distributed.start(values["coordinator"], values["processes"], values["process"])
+        distributed.run(main, config, workdir)
     else:
         with locked(workdir):
             main(config, workdir)
@@ -103,6 +126,9 @@ def _parse(arguments: list[str]) -> tuple[Any, dict[str, Any]]:
     flags.DEFINE_string("input", "", "what to predict", flag_values=found)
     flags.DEFINE_string("output", "", "where predictions go", flag_values=found)
     flags.DEFINE_boolean("probabilities", False, "save probabilities", flag_values=found)
+    flags.DEFINE_string("coordinator", "", "where the first process is", flag_values=found)
+    flags.DEFINE_integer("processes", 1, "how many there are", flag_values=found)
+    flags.DEFINE_integer("process", 0, "which one this is", flag_values=found)
     flags.DEFINE_boolean("debug", False, "show tracebacks", flag_values=found)
     flags.FLAGS.mark_as_parsed()  # Grain's worker processes look at them
     path = _config_path(arguments)

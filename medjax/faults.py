@@ -9,7 +9,7 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
-def explained(error: Exception) -> str | None:
+def explained(error: BaseException) -> str | None:
     """What was refused and what to do; None for what is no refusal of the machine's."""
     text = " ".join(str(error).split())
     number, path = _of_a_file(error, text)
@@ -32,7 +32,7 @@ def explained(error: Exception) -> str | None:
     return None
 
 
-def _of_a_file(error: Exception, text: str) -> tuple[int, str]:
+def _of_a_file(error: BaseException, text: str) -> tuple[int, str]:
     """The system's number of a failure and the path; TensorStore, behind checkpoints, puts them in words."""
     if isinstance(error, OSError):
         return error.errno or 0, str(error.filename or "a file")

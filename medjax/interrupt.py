@@ -28,8 +28,8 @@ def noticed() -> Iterator[None]:
 
 
 @contextmanager
-def deferred() -> Iterator[Callable[[], None]]:
-    """Holds the first Ctrl-C or SIGTERM back until the function given is called; a second acts at once.
+def deferred() -> Iterator[Callable[[], int]]:
+    """Holds the first Ctrl-C or SIGTERM back: the function given says its number, 0 before; a second acts.
 
     A step in flight has given its state away: only between two steps is there a whole one to save.
     """
@@ -40,12 +40,8 @@ def deferred() -> Iterator[Callable[[], None]]:
             raise interruption(number)
         asked.append(number)
 
-    def act() -> None:
-        if asked:
-            raise interruption(asked[0])
-
     with _handled(note, signal.SIGINT, signal.SIGTERM):
-        yield act
+        yield lambda: asked[0] if asked else 0
 
 
 @contextmanager

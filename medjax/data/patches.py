@@ -109,10 +109,13 @@ class Read:
     synthetic: Callable[[int], Cached] | None
     share: float
     targets: tuple[int, ...]
+    part: tuple[int, int]
 
     def __call__(self, numbers: Sequence[int]) -> Batch:
         """The patches with their numbers, stacked; with a motion, `moves` and `wide` too."""
-        batch: Batch = {}
+        which, parts = self.part
+        size = len(numbers) // parts
+        numbers, batch = numbers[which * size : (which + 1) * size], {}
         positions, drawn = [self._position(index) for index in numbers], []
         for row, (index, position) in enumerate(zip(numbers, positions, strict=True)):
             case = self._case(index, position)
@@ -210,6 +213,7 @@ def patches(
     synthetic: Callable[[int], Cached] | None = None,
     share: float = 0.0,
     targets: Sequence[int] = (),
+    part: tuple[int, int] = (0, 1),
 ) -> grain.MapDataset:
     """`steps` batches as a random-access data set: batch i is the same however it is reached.
 
@@ -222,12 +226,26 @@ def patches(
     sample to sample (labelled and unlabelled cases, two domains); without them all cases are one group.
     A `share` of the samples at random, and all of an empty group, come from `synthetic` (see `data.fresh`),
     by their numbers in the group; their case is one beyond the last folder. With `targets`, the class of each
-    folder, also target; where cases have them, also instances (`data.objects`).
+    folder, also target; where cases have them, also instances (`data.objects`). `part` (i, n): only piece i
+    of n of each batch, for process i of n; the n pieces are the batch, whatever n is. Errors: n that does not
+    divide it.
     """
+    if batch % part[1]:
+        raise ValueError(f"a batch of {batch} cannot be split into {part[1]} parts")
     held = round(batch * foreground)
     parts = tuple(tuple(group) for group in groups) or (tuple(range(len(folders))),)
     read = Read(
-        tuple(folders), patch, motion, batch, seed, held, parts, synthetic, share, tuple(targets)
+        tuple(folders),
+        patch,
+        motion,
+        batch,
+        seed,
+        held,
+        parts,
+        synthetic,
+        share,
+        tuple(targets),
+        part,
     )
     return grain.MapDataset.range(steps * batch).batch(batch, batch_fn=read)
 

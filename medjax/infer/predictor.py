@@ -72,9 +72,9 @@ def forward(model: Any, params: Any, *, exclusive: bool, tiles: int) -> Forward:
     `tiles` windows are spread over as many devices as divide them; on CPU, where each core is one, two
     windows side by side take three fifths of the time of one program with threads inside.
     """
-    spread = math.gcd(tiles, jax.device_count())
+    spread = math.gcd(tiles, jax.local_device_count())
     mesh = jax.make_mesh(
-        (spread,), ("tiles",), axis_types=(AxisType.Auto,), devices=jax.devices()[:spread]
+        (spread,), ("tiles",), axis_types=(AxisType.Auto,), devices=jax.local_devices()[:spread]
     )
     parts = PartitionSpec("tiles")
 

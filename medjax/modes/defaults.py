@@ -108,6 +108,7 @@ def defaults(name: str) -> Config:
     train.foreground = 1 / 3  # share of the batch drawn around labelled voxels
     train.precision = "auto"  # auto (bfloat16 on accelerators), float32, bfloat16
     train.devices = 0  # 0 = all; on CPU as many cores as divide the batch
+    train.space = 1  # of them share each patch, for patches too large for one
     train.workers = 0  # loader processes; 0 = threads
     train.validations = 10  # over the run; a checkpoint each time
     train.validation_batches = 8

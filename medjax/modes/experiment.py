@@ -273,27 +273,3 @@ def prepare_experiment(config: Config, workdir: Path) -> Experiment:
     )
     plan.write(plan_path)
     return Experiment(config, workdir, dataset, parts, read_plan(plan_path))
-
-
-def replicas(devices: int, batch: int, rows: int = 1) -> int:
-    """How many devices share a batch: those asked for, all accelerators, or as many cores as divide it.
-
-    `rows` neighbours stay on one device. Errors: a number that there is not, or that does not divide
-    the batch.
-    """
-    available = jax.device_count()
-    if batch % rows:
-        raise UserError(f"plan.batch: {batch} patches; this paradigm needs a multiple of {rows}")
-    if devices > available:
-        raise UserError(
-            f"train.devices: {devices} of {available}; give at most those, or 0 for all"
-        )
-    if not devices and jax.default_backend() == "cpu":
-        return max(n for n in range(1, available + 1) if batch % (n * rows) == 0)
-    chosen = devices or available
-    if batch % (chosen * rows):
-        raise UserError(
-            f"plan.batch: {batch} patches on {chosen} devices; give a multiple of {chosen * rows}, "
-            "or set train.devices"
-        )
-    return chosen

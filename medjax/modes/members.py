@@ -11,7 +11,7 @@ from medjax.data.splits import count_folds
 from medjax.errors import UserError
 from medjax.modes import experiment
 from medjax.modes.defaults import Config
-from medjax.train import results
+from medjax.train import processes, results
 from medjax.train.baseline import against, scores_of
 from medjax.train.evaluate import read_rows, write_rows
 from medjax.train.report.training import write_report
@@ -78,13 +78,14 @@ def each(config: Config, workdir: Path, do: Callable[[Config, Path], None]) -> N
         return
     if config.eval.against:
         scores_of(Path(config.eval.against))  # a wrong path is told before the trainings
-    results.write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
+    content = json.loads(config.to_json_best_effort())
+    processes.told(lambda: results.write_json(workdir / "config.json", content))
     first: dict[int, Path] = {}
     for number, (own, folder) in enumerate(runs, start=1):
         console.print(f"run {number} of {len(runs)}: {folder.name}")
         like = _like(own, first.setdefault(own.data.fold, folder), folder, runs[0][1])
         do(like, folder)
-    write_together(config, workdir, [folder for _, folder in runs])
+    processes.told(lambda: write_together(config, workdir, [folder for _, folder in runs]))
 
 
 def _check_folder(workdir: Path, *, several: bool) -> None:

@@ -15,6 +15,7 @@ from medjax.data.patches import iterate, patches
 from medjax.errors import UserError
 from medjax.modes import (
     cyclegan,
+    devices,
     experiment,
     masked,
     members,
@@ -31,7 +32,7 @@ from medjax.modes.folders import case_cache
 from medjax.modes.restyle import restyle
 from medjax.modes.start_from import check_start, trained_weights
 from medjax.modes.trained import learned_without_labels
-from medjax.train import checkpoint, loop, results, state, step
+from medjax.train import checkpoint, loop, processes, results, state, step
 from medjax.train.writers import Writers
 
 console = progress.console
@@ -62,8 +63,13 @@ def train_and_judge(config: Config, workdir: Path) -> None:
         with alone.unlocked():
             alone.train.update(paradigm="supervised", steps=stored["train"]["steps"], minutes=0.0)
         console.print("to compare with: the labelled cases alone")
-        evaluate(*train(alone, workdir / BASELINE))
-    evaluate(run, stored)
+        judge(*train(alone, workdir / BASELINE))
+    judge(run, stored)
+
+
+def judge(run: Experiment, stored: dict[str, Any]) -> None:
+    """Scores of the test cases and the report, by the first process."""
+    processes.told(lambda: evaluate(run, stored))
 
 
 def train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
@@ -78,6 +84,20 @@ def train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
 
 def _train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
     """One run."""
+    run, stored, folders, trained = processes.in_turn(lambda: _prepare(config, workdir))
+    fit(run, stored, folders, trained)
+    return run, stored
+
+
+def _prepare(
+    config: Config, workdir: Path
+) -> tuple[Experiment, dict[str, Any], dict[str, list[Path]], Any]:
+    """The run, its stored config, where its cases are cached, and the trained weights it starts with."""
+    if not (processes.first() or (workdir / "config.json").is_file()):
+        raise UserError(
+            f"{workdir}: process {jax.process_index()} does not see what the first one wrote there; give a "
+            "--workdir that all machines share"
+        )
     check_start(config, workdir)
     stored = experiment.claim(config, workdir)
     run = experiment.prepare_experiment(config, workdir)
@@ -97,8 +117,7 @@ def _train(config: Config, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
         )
         for part in parts
     }
-    fit(run, stored, folders, trained)
-    return run, stored
+    return run, stored, folders, trained
 
 
 def fit(
@@ -112,8 +131,8 @@ def fit(
     begin = time.perf_counter()
     paradigm = PARADIGMS[chosen.paradigm](run, folders, trained)
     start, validate = paradigm.start, paradigm.validate
-    mesh = step.data_mesh(experiment.replicas(chosen.devices, plan.batch, paradigm.rows))
-    _check_parts(chosen.accumulate, plan.batch // mesh.size, paradigm.rows)
+    mesh = devices.mesh(chosen.devices, chosen.space, plan.batch, paradigm.rows)
+    _check_parts(chosen.accumulate, plan.batch // mesh.shape[step.AXIS], paradigm.rows)
     compiled = step.map_step(paradigm.step, mesh)
     key = jax.random.key(config.seed)
     patients = None
@@ -137,6 +156,7 @@ def fit(
             synthetic=patients,
             share=config.synth.share,
             targets=run.targets(learned),
+            part=(jax.process_index(), jax.process_count()),
         )
         return iterate(drawn, start=first, workers=chosen.workers)
 
@@ -146,19 +166,25 @@ def fit(
             clock.compile, typical = loop.time_steps(
                 compiled, start, batches(loop.TIMED, 0), key, mesh
             )
-            seconds = _timed(validate, start) if validate else 0.0
-            left = chosen.minutes * 60 - (time.perf_counter() - begin)
-            stored["train"]["steps"] = loop.steps_in(
-                left, step=typical, validation=seconds, validations=chosen.validations
-            )
-            stored["steps_timed"] = True
-            results.write_json(run.workdir / "config.json", stored)
+
+            def decide() -> int:
+                seconds = _timed(validate, start) if validate else 0.0
+                left = chosen.minutes * 60 - (time.perf_counter() - begin)
+                steps = loop.steps_in(
+                    left, step=typical, validation=seconds, validations=chosen.validations
+                )
+                stored["train"]["steps"], stored["steps_timed"] = steps, True
+                results.write_json(run.workdir / "config.json", stored)
+                return steps
+
+            stored["train"]["steps"] = processes.told(decide)
         console.print(f"{chosen.minutes:g} minutes hold {stored['train']['steps']} steps")
     total = stored["train"]["steps"]
-    start = start.replace(horizon=jnp.int32(total))
+    start = step.replicate(start.replace(horizon=jnp.int32(total)), mesh)
     names = [folder.name.rsplit("-", 1)[0] for folder in seen] + ["synthetic"]
-    checkpoint.clear(run.workdir / "checkpoints")
-    with checkpoint.manager(run.workdir / "checkpoints") as saved:
+    if processes.first():
+        checkpoint.clear(run.workdir / "checkpoints")
+    with checkpoint.manager(run.workdir / "checkpoints", shared=True) as saved:
         watch = loop.Watch(names)
         if saved.latest_step() is not None:
             start, facts = checkpoint.resume(saved, start)
@@ -179,7 +205,7 @@ def fit(
 
             loop.fit(
                 compiled,
-                step.replicate(start, mesh),
+                start,
                 batches(total, first),
                 key=key,
                 mesh=mesh,

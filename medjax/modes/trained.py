@@ -75,7 +75,7 @@ def kept_largest(plan: Plan, workdir: Path) -> tuple[int, ...]:
 
 def build_predictor(config: Config, plan: Plan, model: Network, params: Any) -> Predictor:
     """The trained model as a function of scans."""
-    tiles = config.eval.tiles or max(2, jax.device_count())
+    tiles = config.eval.tiles or max(2, jax.local_device_count())
     return Predictor(
         forward=forward(model, params, exclusive=plan.exclusive, tiles=tiles),
         plan=plan,

@@ -19,6 +19,7 @@ from medjax.nn.blocks import (
     make_norm,
 )
 from medjax.nn.heads import Classification
+from medjax.ops.sharing import share
 
 DEPTHS = (3, 4, 6, 3)
 STRIDES = 2 + len(DEPTHS) - 1  # of the stem, its pooling, and the stages but the first
@@ -55,6 +56,7 @@ class ResNet(nn.Module):
         """Give the outputs by head and the features; channels not `present` are read as 0."""
         if set(self.heads) != {"cls"}:
             raise UserError(f"heads: {', '.join(self.heads)}; a ResNet has the head cls alone")
+        image = share(image)
         conv = partial(Conv, dtype=jnp.dtype(self.dtype))
         parts = {"conv": conv, "norm": make_norm(self.norm), "act": ACTIVATIONS[self.act]}
         given = [(d, h, w) for d, h, w in self.strides][:STRIDES]

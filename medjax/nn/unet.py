@@ -24,6 +24,7 @@ from medjax.nn.blocks import (
 )
 from medjax.nn.heads import Classification, Detection, Segmentation
 from medjax.nn.hybrid import HybridConv
+from medjax.ops.sharing import share
 
 BLOCKS = {"plain": Plain, "residual": Residual, "hybrid": HybridConv}
 DECODER_BLOCKS = {"plain": Plain, "residual": Plain, "hybrid": HybridConv}
@@ -84,6 +85,7 @@ class UNet(nn.Module):
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """Give the outputs by head and the named intermediates; channels not `present` are read as 0."""
         self._check(image.shape[1:4])
+        image = share(image)
         conv = partial(Conv, dtype=jnp.dtype(self.dtype))
         parts = {"conv": conv, "norm": make_norm(self.norm), "act": ACTIVATIONS[self.act]}
         stage = nn.remat(Stage) if self.remat else Stage

@@ -16,24 +16,34 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from medjax.errors import UserError
+from medjax.train import processes
 from medjax.train.state import State
 
 BEST = "validation_dice"
 SUM = "crc32"  # an item of a checkpoint beside state and facts
 
 
-def manager(folder: Path) -> ocp.CheckpointManager:
+def manager(folder: Path, *, shared: bool = False) -> ocp.CheckpointManager:
     """Keeps the two newest checkpoints, to resume from, and the one with the highest validation Dice.
 
     Saving happens in the background; call `wait_until_finished` before the run ends. A checkpoint whose
-    score cannot be read is put aside.
+    score cannot be read is put aside. A `shared` one is of all processes, which must call it alike; others
+    are of this process alone.
     """
-    for scores in folder.glob("[0-9]*/metrics/metrics"):
-        try:
-            float(json.loads(scores.read_text("utf-8"))[BEST])
-        except (ValueError, KeyError, TypeError) as error:
-            put_aside(scores.parents[1], f"its score cannot be read: {error}")
+    if processes.first() or not shared:
+        for scores in folder.glob("[0-9]*/metrics/metrics"):
+            try:
+                float(json.loads(scores.read_text("utf-8"))[BEST])
+            except (ValueError, KeyError, TypeError) as error:
+                put_aside(scores.parents[1], f"its score cannot be read: {error}")
+    if shared:
+        processes.meet()
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(own, {own}, f"process-{own}")
+    folder.mkdir(parents=True, exist_ok=True)
     options = ocp.CheckpointManagerOptions(
+        create=False,
+        multiprocessing_options=ocp.options.MultiprocessingOptions() if shared else alone,
         preservation_policy=policies.AnyPreservationPolicy(
             [
                 policies.LatestN(2),
@@ -137,6 +147,7 @@ def restore(
 def resume(checkpoints: ocp.CheckpointManager, like: State) -> tuple[State, dict[str, Any]]:
     """The newest checkpoint that can be read; damaged ones after it are put aside, with a warning.
 
+    For all processes of a run together, where there are several.
     Errors: nothing saved yet, or none that can be read.
     """
     refused: dict[int, UserError] = {}
@@ -146,9 +157,10 @@ def resume(checkpoints: ocp.CheckpointManager, like: State) -> tuple[State, dict
         except UserError as error:
             refused[step] = error
             continue
-        for late, error in refused.items():
-            put_aside(Path(checkpoints.directory) / str(late), str(error.__cause__))
         if refused:
+            for late, error in refused.items() if processes.first() else ():
+                put_aside(Path(checkpoints.directory) / str(late), str(error.__cause__))
+            processes.meet()
             checkpoints.reload()
         return found
     if refused:

@@ -66,7 +66,7 @@ def validator(
         return jnp.sum(counted, axis=(0, 1, 2, 3))
 
     def validate(state: State) -> tuple[float, dict[str, float]]:
-        params = jax.device_put(weights(state), jax.devices()[0])
+        params = jax.device_put(weights(state), jax.local_devices()[0])
         total = np.zeros(3)
         for index in range(batches):
             batch: Any = fixed[index]

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,9 +17,9 @@ from jax.sharding import Mesh
 
 from medjax import interrupt
 from medjax.errors import UserError
-from medjax.train import checkpoint
+from medjax.train import checkpoint, processes
 from medjax.train.state import State
-from medjax.train.step import replicate, shard
+from medjax.train.step import local, replicate, shard
 from medjax.train.writers import Writers
 
 HostBatch = Mapping[str, np.ndarray]
@@ -57,7 +58,7 @@ def time_steps(
     Takes `TIMED` batches, the second one for warming up. The steps are thrown away, so the run that
     follows is the same whatever was timed.
     """
-    copy = replicate(jax.tree.map(jnp.copy, state), mesh)
+    copy, key = replicate((jax.tree.map(jnp.copy, state), key), mesh)
     seconds = []
     for _ in range(TIMED):
         begin = time.perf_counter()
@@ -65,6 +66,10 @@ def time_steps(
         jax.block_until_ready(means)
         seconds.append(time.perf_counter() - begin)
     return seconds[0], statistics.median(seconds[2:])
+
+
+class Diverged(UserError):
+    """Too many losses were not finite."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +81,13 @@ class Watch:
     seen: list[str] = field(default_factory=list)
 
     def look(self, number: int, means: Mapping[str, float], batch: HostBatch) -> None:
-        """Reads one step's outcome; raises UserError naming the cases once too many were not finite."""
+        """Reads one step's outcome; raises `Diverged` naming the cases once too many were not finite."""
         if means["finite"] > 0:
             return
-        cases = sorted({self.names[int(i)] for i in batch["case"]})
+        cases = sorted({self.names[int(i)] for i in processes.gathered(batch["case"])})
         self.seen.append(f"step {number}: {', '.join(cases)}")
         if len(self.seen) > self.allowed:
-            raise UserError(
+            raise Diverged(
                 f"training: {len(self.seen)} steps had a loss or gradient that is not finite ("
                 + "; ".join(self.seen)
                 + "); they were undone and the state is saved; look at these cases with "
@@ -112,11 +117,14 @@ def fit(
     `validations` evenly spaced steps, the last one among them, the weights are validated and a
     checkpoint is saved (without `validate` the newest counts as the best). On Ctrl-C and SIGTERM, on
     a bad step too many and on any error of the loop the newest finite state is saved first. `report(number,
-    means)` is called for every step.
+    means)` is called for every step. Of several processes the first one validates, all stop after the same
+    step when one is asked to, and an error of one alone saves nothing: the others are not there to help.
     """
     total, number = int(state.horizon), int(state.step)
     marks = {round(total * (i + 1) / validations) for i in range(validations)} | {total}
-    pending: tuple[int, dict[str, jax.Array], HostBatch] | None = None
+    pending: tuple[int, dict[str, jax.Array], HostBatch, Any] | None = None
+    state, key = replicate((state, key), mesh)
+    greatest, stop = processes.greatest(mesh), 0
     sums: dict[str, list[float]] = {}
     begin = last = time.perf_counter()
     trained = clock.train
@@ -133,11 +141,11 @@ def fit(
 
     def settle() -> None:
         """Reads the step before: the only wait for the device."""
-        nonlocal pending
+        nonlocal pending, stop
         if pending is None:
             return
-        index, means, batch = pending
-        pending = None
+        index, means, batch, asked = pending
+        pending, stop = None, int(asked)
         values = {name: float(value) for name, value in means.items()}
         measure()
         watch.look(index, values, batch)
@@ -147,7 +155,8 @@ def fit(
         report(index, values)
         if index % log_every == 0 or index == total:
             row = {name: sum(v) / len(v) for name, v in sums.items()}
-            row["patches_per_second"] = len(batch["case"]) / clock.median_step()
+            patches = len(batch["case"]) * jax.process_count()
+            row["patches_per_second"] = patches / clock.median_step()
             row["nonfinite_steps"] = len(watch.seen)
             writers.write(index, row)
             sums.clear()
@@ -164,24 +173,30 @@ def fit(
 
     saved = number
     try:
-        with interrupt.deferred() as act:
-            while number < total:
+        with interrupt.deferred() as asked:
+            while number < total and not stop:
                 batch = next(batches)
                 state, means = step(state, shard(dict(batch), mesh), key)
                 number += 1
                 settle()
-                pending = number, means, batch
+                pending = number, means, batch, greatest(asked())
                 if number in marks:
                     settle()
                     score = float(number)
                     if validate is not None:
-                        score, found = validate(state)
+                        score, found = processes.told(partial(validate, local(state)))
                         writers.write(number, found)
                     save(score)
                     saved = number
                     last = time.perf_counter()
-                act()
-    except (KeyboardInterrupt, Exception):
+            stop = stop or int(greatest(asked()))
+        if stop:
+            why = interrupt.interruption(stop)
+            settle()  # what is saved is also told
+            raise why
+    except (KeyboardInterrupt, Exception) as error:
+        if not stop and not isinstance(error, Diverged):
+            processes.abandon(error)
         if number > saved and not state.step.is_deleted():
             save(-1.0)  # to resume from; never the best
         raise

@@ -63,7 +63,7 @@ def validator(
         return jnp.sum(jnp.square(outputs["seg"] - image).mean(axis=-1) * masks)
 
     def validate(state: State) -> tuple[float, dict[str, float]]:
-        params = jax.device_put(weights(state), jax.devices()[0])
+        params = jax.device_put(weights(state), jax.local_devices()[0])
         found = 0.0
         for index in range(batches):
             batch: Any = fixed[index]

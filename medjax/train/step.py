@@ -5,15 +5,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from medjax.ops.conv import implementation
+from medjax.ops.sharing import sharing
 from medjax.train.optim import Rate
 from medjax.train.state import Params, State
 
-AXIS = "data"
+AXIS, SPACE = "data", "space"
 Batch = Mapping[str, Array]
 Pairs = dict[str, tuple[Array, Array]]
 Loss = Callable[[Params, dict, Batch, Array, Array], tuple[Pairs, dict]]
@@ -125,33 +128,72 @@ def make_step(
     return step
 
 
-def data_mesh(devices: int | None = None) -> Mesh:
-    """A mesh of all devices (or the first few) along the axis `data`."""
-    available = jax.devices()[:devices]
-    return jax.make_mesh((len(available),), (AXIS,), axis_types=(AxisType.Auto,), devices=available)
+def data_mesh(devices: int | None = None, space: int = 1) -> Mesh:
+    """A mesh of all devices (or so many, as many of each process) along the axis `data`.
+
+    The devices of a process are neighbours, so that what it reads is one piece of the batch. With `space` > 1
+    so many neighbours share each patch, along the axis `space`.
+    """
+    share = (devices or jax.device_count()) // jax.process_count()
+    chosen: dict[int, list[Any]] = {}
+    for device in jax.devices():
+        chosen.setdefault(device.process_index, []).append(device)
+    flat = [device for process in sorted(chosen) for device in chosen[process][:share]]
+    shape, names = ((-1, space), (AXIS, SPACE)) if space > 1 else ((-1,), (AXIS,))
+    return Mesh(np.array(flat).reshape(shape), names, axis_types=(AxisType.Auto,) * len(names))
 
 
 def map_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """Compiles a replica's step over the mesh: batch split, state whole on each device and donated.
 
+    A replica is one device, or those along the axis `space`: their networks share its patches (see
+    `ops.sharing`), and the compiler exchanges the borders that native convolutions ask for.
     `check_vma=False`: the check refuses the convolution's custom gradient; the gradients above are
     right without it, and a test holds the mapped step against `jax.pmap` and against one device.
     """
+
+    def replica(*arguments: Any) -> Any:
+        if SPACE not in mesh.axis_names:
+            return step(*arguments)
+        with implementation("native"), sharing(SPACE, mesh.shape[SPACE]):
+            return step(*arguments)
+
     mapped = jax.shard_map(
-        step,
+        replica,
         mesh=mesh,
         in_specs=(PartitionSpec(), PartitionSpec(AXIS), PartitionSpec()),
         out_specs=PartitionSpec(),
+        axis_names={AXIS},
         check_vma=False,
     )
     return jax.jit(mapped, donate_argnums=0)
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """The tree whole on every device of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    """The tree whole on every device of the mesh; of several processes, each must have the same one."""
+    whole = NamedSharding(mesh, PartitionSpec())
+    if jax.process_count() == 1:
+        return jax.device_put(tree, whole)
+
+    def put(leaf: Any) -> Any:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # which device_put keeps at home
+            bits = jax.device_put(jax.random.key_data(leaf), whole)
+            return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(leaf))
+        return jax.device_put(leaf, whole)
+
+    return jax.tree.map(put, tree)
+
+
+def local(tree: Any) -> Any:
+    """A replicated tree as this process alone can use it."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(lambda a: a.addressable_data(0), tree)
 
 
 def shard(batch: Any, mesh: Mesh) -> Any:
-    """A host batch split along its first axis over the mesh."""
-    return jax.device_put(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
+    """A host batch, or this process's part of it, split along its first axis over the mesh."""
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+    if jax.process_count() == 1:
+        return jax.device_put(batch, sharding)
+    return jax.make_array_from_process_local_data(sharding, batch)

@@ -66,7 +66,7 @@ def validator(
         return found
 
     def validate(state: State) -> tuple[float, dict[str, float]]:
-        params = jax.device_put(weights(state), jax.devices()[0])
+        params = jax.device_put(weights(state), jax.local_devices()[0])
         drawn: Any = (fixed[index] for index in range(batches))
         rows = [jax.device_get(sums(params, batch)) for batch in drawn]
         totals = {

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from medjax.io.atomic import atomic
+from medjax.train import processes
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -28,11 +29,14 @@ class Writers:
 
     On resume the rows after `step` are dropped: they will be written again. A figure that is not
     finite is stored as null, which JSON can hold. Without tensorflow, TensorBoard is left out with
-    one warning.
+    one warning. Of several processes the first writes alone.
     """
 
     def __init__(self, folder: Path, *, step: int = 0, tensorboard: bool = True):
         self._path = folder / "metrics.jsonl"
+        self._file, self._board = None, None
+        if not processes.first():
+            return
         rows = [row for row in read_rows(self._path) if row["step"] <= step]
         with atomic(self._path) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
@@ -41,6 +45,8 @@ class Writers:
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """One row at `step`, on disk when the call returns."""
+        if self._file is None:
+            return
         finite = {k: float(v) if math.isfinite(v) else None for k, v in scalars.items()}
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
@@ -57,7 +63,8 @@ class Writers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()
 

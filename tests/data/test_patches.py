@@ -246,3 +246,19 @@ def test_places_are_bounded_and_true():
     assert list(found) == [1]
     assert found[1].shape == (10_000, 3)
     assert (label[tuple(found[1].T)] == 1).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 12])
+def test_the_parts_of_all_processes_are_the_batch(folders, count):
+    """No gap, no overlap, nothing that hangs on their number."""
+
+    def read(part):
+        drawn = patches(folders, patch=(4, 4, 4), batch=12, steps=3, seed=1, part=part)
+        return list(iterate(drawn))
+
+    parts = [read((i, count)) for i in range(count)]
+    for whole, *pieces in zip(read((0, 1)), *parts, strict=True):
+        for key, array in whole.items():
+            np.testing.assert_array_equal(np.concatenate([p[key] for p in pieces]), array)
+    with pytest.raises(ValueError, match="cannot be split into 5"):
+        read((0, 5))

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt32
 
+from medjax.ops.sharing import whole
+
 Batch = dict[str, Any]
 Parameters = Any
 
@@ -63,7 +65,7 @@ def chain(*augmentations: Augmentation) -> Augmentation:
             array = augmentation.invert(own, array)
         return array
 
-    return Augmentation(sample, apply, move, invert)
+    return Augmentation(sample, whole(apply), whole(move), whole(invert))
 
 
 def unmoved(_: Parameters, array: Array) -> Array:
