@@ -1,6 +1,7 @@
 """A minute's run on a few small synthetic patients: what the tests run.
 
     python launch.py --config experiments/quick.py --workdir runs/quick
+    python launch.py --config experiments/quick.py --workdir runs/sweep --mode sweep --config.sweep.trials=8
 
 Takes about a minute on 2 cores. The scores mean little: it shows that every part works together.
 """
@@ -27,3 +28,13 @@ def get_config() -> Config:
     config.train.log_every = 1
     config.eval.mirror = False
     return config
+
+
+def get_sweep() -> dict[str, tuple]:
+    """What `--mode sweep` varies."""
+    return {
+        "train.optimizer": ("choice", "adamw", "sgd"),
+        "train.learning_rate": ("log", 1e-3, 1e-1),
+        "train.momentum": ("float", 0.8, 0.99, {"train.optimizer": "sgd"}),
+        "plan.width": ("choice", 4, 8),
+    }

@@ -20,6 +20,7 @@ MODES = {
     "claims": "medjax.modes.claims",
     "prune": "medjax.modes.prune_table",
     "export": "medjax.modes.export",
+    "sweep": "medjax.modes.sweep",
 }
 READERS = ("verify", "prune", "predict")  # any number of them may use a work folder at once
 USAGE = """usage: python launch.py --config FILE [--config.KEY=VALUE ...] [--mode MODE] [--workdir DIR]
@@ -35,6 +36,7 @@ USAGE = """usage: python launch.py --config FILE [--config.KEY=VALUE ...] [--mod
   --coordinator A    train: HOST:PORT of the first of several processes, or auto (SLURM, MPI, Kubernetes, TPU)
   --processes N      their number
   --process I        which of them this is, 0 up to N - 1
+  --ray_address A    sweep: of a Ray cluster; default: this machine alone
   --debug            show a traceback on errors
 """
 
@@ -104,6 +106,9 @@ def _dispatch(arguments: list[str]) -> None:
         main(config, workdir, Path(values["input"]), Path(values["output"]), **extra)
     elif mode in READERS:
         main(config, workdir)
+    elif mode == "sweep":
+        with locked(workdir):
+            main(config, workdir, experiment=_config_path(arguments), address=values["ray_address"])
     elif values["coordinator"]:
         distributed = importlib.import_module("medjax.modes.distributed")
         distributed.start(values["coordinator"], values["processes"], values["process"])
@@ -129,6 +134,7 @@ def _parse(arguments: list[str]) -> tuple[Any, dict[str, Any]]:
     flags.DEFINE_string("coordinator", "", "where the first process is", flag_values=found)
     flags.DEFINE_integer("processes", 1, "how many there are", flag_values=found)
     flags.DEFINE_integer("process", 0, "which one this is", flag_values=found)
+    flags.DEFINE_string("ray_address", "", "of a Ray cluster", flag_values=found)
     flags.DEFINE_boolean("debug", False, "show tracebacks", flag_values=found)
     flags.FLAGS.mark_as_parsed()  # Grain's worker processes look at them
     path = _config_path(arguments)

@@ -115,6 +115,15 @@ def defaults(name: str) -> Config:
     train.log_every = 10
     train.tensorboard = False  # through clu; tensorflow takes some seconds and 0.6 GB
 
+    config.sweep = sweep = ConfigDict()  # --mode sweep, over the experiment's get_sweep()
+    sweep.trials = 20  # a grid has as many as it has points
+    sweep.search = "tpe"  # tpe (Optuna), random, grid
+    sweep.scheduler = "asha"  # stops the worse two thirds at each rung; none
+    sweep.grace = 0.25  # share of its validations that each trial gets
+    sweep.metric = "validation_dice"  # of metrics.jsonl, to be large
+    sweep.cpus = 1.0  # of each trial
+    sweep.gpus = 0.0  # 0.5: two trials share one
+
     config.prune = prune = ConfigDict()  # of the network of train.start_from, before training
     prune.ratio = 0.0  # share of its channels that goes; 0: none
     prune.scope = "family"  # of each family of layers that hang together; global: of all
@@ -155,6 +164,7 @@ def defaults(name: str) -> Config:
     config.eval = judge = ConfigDict()
     judge.root = config_dict.placeholder(str)  # --mode eval: judge on this data set instead
     judge.against = config_dict.placeholder(str)  # another run's folder: compared case by case
+    judge.test = True  # False: a training opens no test case, as in a sweep
     judge.checkpoint = "last"  # last, best
     judge.overlap = 0.5
     judge.mirror = True

@@ -58,6 +58,8 @@ def train_and_judge(config: Config, workdir: Path) -> None:
     WORKDIR/baseline.
     """
     run, stored = train(config, workdir)
+    if not config.eval.test:
+        return
     if config.train.paradigm in experiment.SEMI and config.semi.baseline:
         alone = config.copy_and_resolve_references()
         with alone.unlocked():

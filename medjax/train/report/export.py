@@ -59,19 +59,6 @@ def _header(content: Mapping[str, Any]) -> str:
     )
 
 
-def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose cells are escaped already."""
-    columns = "".join(f'<th scope="col">{name}</th>' for name in head)
-    body = "".join(
-        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'
-        for first, *others in rows
-    )
-    return (
-        '<div class="scroll"><table class="scores"><thead><tr>'
-        f"{columns}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     """What each file is worth; nothing where a check failed before."""
     if not rows:
@@ -89,7 +76,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         "alone; file to file is one scan, the model opened before."
     )
     heads = [text(name) for name, _ in shown.values()]
-    return f'<section><h2>What it is worth</h2>{_rows(heads, cells)}<p class="note">{note}</p></section>'
+    return f'<section><h2>What it is worth</h2>{page.table(heads, cells)}<p class="note">{note}</p></section>'
 
 
 def _checks(title: str, gates: Sequence[Mapping[str, Any]]) -> str:
@@ -102,9 +89,7 @@ def _checks(title: str, gates: Sequence[Mapping[str, Any]]) -> str:
         ]
         for gate in gates
     ]
-    return (
-        f"<section><h2>{text(title)}</h2>{_rows(('Check', 'Found', 'Bound', ''), rows)}</section>"
-    )
+    return f"<section><h2>{text(title)}</h2>{page.table(('Check', 'Found', 'Bound', ''), rows)}</section>"
 
 
 def _facts(facts: Mapping[str, Any]) -> str:

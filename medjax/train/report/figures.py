@@ -37,7 +37,10 @@ def smooth(line: Line, name: str) -> Line:
 
 
 def line_chart(lines: Sequence[Line], label: str, *, along: str = "training step") -> str:
-    """Finite series over the training step, say, with a legend; the faintest outliers are cut off."""
+    """Finite series over the training step, say, with a legend of those that have a name.
+
+    The faintest outliers are cut off.
+    """
     ends = np.concatenate(
         [np.percentile(line.y, [1, 99] if line.style == "faint" else [0, 100]) for line in lines]
     )
@@ -66,6 +69,7 @@ def line_chart(lines: Sequence[Line], label: str, *, along: str = "training step
     keys = "".join(
         f'<span><i class="key {line.style} c{line.colour}"></i>{escape(line.name)}</span>'
         for line in lines
+        if line.name
     )
     chart = _chart("".join(parts), height, f"{label} over {along}")
     return (
@@ -107,6 +111,37 @@ def strip_chart(
             )
     chart = _chart("".join(parts), high + TOP + BOTTOM, f"{label} of every case", left=RIGHT)
     return f'<figure class="curve">{chart}</figure>'
+
+
+def parallel_chart(
+    axes: Mapping[str, tuple[str, str]],
+    lines: Sequence[tuple[Sequence[float | None], bool]],
+    label: str,
+) -> str:
+    """A line for each trial over upright axes; `axes` names each with the words at its lower and upper end.
+
+    A line has a height from 0 to 1 on each axis, None where it misses it, and is bold or faint.
+    """
+    height, names = 250.0, list(axes)
+    wide, high = WIDTH - 2 * LEFT, height - TOP - 2 * BOTTOM
+    at = [LEFT / 2 + wide * i / max(len(names) - 1, 1) for i in range(len(names))]
+    parts = []
+    for x, (name, (low, top)) in zip(at, axes.items(), strict=True):
+        parts.append(
+            f'<path class="grid" d="M{x:.1f} 12v{high:.0f}"/>'
+            f'<text x="{x:.1f}" y="6" text-anchor="middle">{escape(top)}</text>'
+            f'<text x="{x:.1f}" y="{high + 28:.0f}" text-anchor="middle">{escape(low)}</text>'
+            f'<text x="{x:.1f}" y="{high + 44:.0f}" text-anchor="middle">{escape(name)}</text>'
+        )
+    for heights, bold in sorted(lines, key=lambda line: line[1]):
+        for i in range(len(names) - 1):
+            a, b = heights[i], heights[i + 1]
+            if a is not None and b is not None:
+                ends = f"{at[i]:.1f},{12 + high * (1 - a):.1f} {at[i + 1]:.1f},{12 + high * (1 - b):.1f}"
+                style = "bold c2" if bold else "faint c1"
+                parts.append(f'<polyline class="{style}" points="{ends}"/>')
+    chart = _chart("".join(parts), height, label, left=LEFT / 2)
+    return f'<figure class="curve"><figcaption><b>{escape(label)}</b></figcaption>{chart}</figure>'
 
 
 def interval_bar(mean: float, low: float, high: float) -> str:

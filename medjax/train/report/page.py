@@ -2,7 +2,7 @@
 # ruff: noqa: RUF001 (the signs of print are wanted on the page)
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -161,6 +161,19 @@ def count(value: Any) -> int | None:
         return len(value)
     number = as_float(value)
     return None if number is None else int(number)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose cells are escaped already."""
+    columns = "".join(f'<th scope="col">{name}</th>' for name in head)
+    body = "".join(
+        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'
+        for first, *others in rows
+    )
+    return (
+        '<div class="scroll"><table class="scores"><thead><tr>'
+        f"{columns}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def facts(pairs: Mapping[str, Any]) -> str:
