@@ -77,11 +77,13 @@ def wait_for(workdir, steps):
 
 
 def test_two_processes_train_and_the_first_one_speaks_and_writes(begin, tmp_path):
-    codes, said = ended(begin(2, tmp_path / "run", "--config.train.steps=4"))
+    small = ("--config.train.steps=4", "--config.plan.patch=(8, 8, 8)", "--config.eval.test=False")
+    codes, said = ended(begin(2, tmp_path / "run", *small))
     assert codes == [0, 0]
-    assert f"made {tmp_path / 'run' / 'report.html'}" in said[0]
+    assert "step 4/4" in said[0]
     assert said[1] == ""
     assert len(losses(tmp_path / "run")) == 4
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"2", "4"}
     assert not list((tmp_path / "run").glob(".*"))  # no lock, no temporary
 
 
