@@ -78,6 +78,7 @@ def test_the_results_are_those_of_all_runs(group):
     assert all(f'href="{name}/report.html"' in page for name in NAMES)
 
 
+@pytest.mark.long
 def test_what_is_there_is_not_trained_again_and_what_is_gone_is(group, train, capsys, last_state):
     before = last_state(group / NAMES[1])
     shutil.rmtree(group / NAMES[1])
