@@ -123,7 +123,7 @@ def fit(
     total, number = int(state.horizon), int(state.step)
     marks = {round(total * (i + 1) / validations) for i in range(validations)} | {total}
     pending: tuple[int, dict[str, jax.Array], HostBatch, Any] | None = None
-    state, key = replicate((state, key), mesh)
+    key = replicate(key, mesh)
     greatest, stop = processes.greatest(mesh), 0
     sums: dict[str, list[float]] = {}
     begin = last = time.perf_counter()
