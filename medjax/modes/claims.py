@@ -125,12 +125,7 @@ def _stage(config: Config, arm: str, changes: dict[str, Any]) -> Config:
     with made.unlocked():
         del made.claim
     made.mode = "train"
-    try:
-        made.update_from_flattened_dict(changes)
-    except (KeyError, TypeError, ValueError) as error:
-        text = " ".join(str(error).split())[:120]
-        raise UserError(f"claim.arms.{arm}: {text}; see medjax/modes/defaults.py") from error
-    return made
+    return experiment.changed(made, changes, f"claim.arms.{arm}")
 
 
 def _check(runs: Sequence[Run]) -> None:

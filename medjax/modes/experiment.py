@@ -1,7 +1,7 @@
 """From a config to the parts of a run: data set, split, plan."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -185,6 +185,17 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[prefix + key] = value
     return found
+
+
+def changed(config: Config, changes: Mapping[str, Any], where: str) -> Config:
+    """A copy of a config with other values by `section.key`. Errors name `where` and the key."""
+    made = config.copy_and_resolve_references()
+    try:
+        made.update_from_flattened_dict(changes)
+    except (KeyError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split())[:120]
+        raise UserError(f"{where}: {text}; see medjax/modes/defaults.py") from error
+    return made
 
 
 def check_tasks(config: Config, dataset: Dataset) -> None:

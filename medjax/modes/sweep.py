@@ -17,6 +17,7 @@ from medjax import progress
 from medjax.errors import UserError
 from medjax.modes import trials
 from medjax.modes.defaults import Config
+from medjax.modes.experiment import changed
 from medjax.modes.space import (
     Axis,
     Point,
@@ -45,7 +46,7 @@ def main(config: Config, workdir: Path, *, experiment: str, address: str = "") -
     """
     check(config)
     axes = read_space(_space(experiment))
-    trials.with_values(config, _points(config, axes)[0])  # keys and types, before Ray starts
+    changed(config, _points(config, axes)[0], "get_sweep")  # keys and types, before Ray starts
     _claim(config, workdir, axes)
     own = config.copy_and_resolve_references()
     own.mode, own.eval.test = "train", False
@@ -205,7 +206,7 @@ def write(config: Config, workdir: Path, axes: Sequence[Axis]) -> None:
             f"{workdir / 'sweep.json'}: no trial has a score; it says why each one failed"
         )
     title = f"{best.name} of {len(found)}: {config.sweep.metric} {best.best:.4f}."
-    trials.write_config(workdir / "best.py", trials.with_values(config, best.values), title)
+    trials.write_config(workdir / "best.py", changed(config, best.values, "get_sweep"), title)
     for trial in found[:5]:
         score = "" if trial.best is None else f"{trial.best:.4f}"
         console.print(f"{trial.name}  {score}  {trial.state}  {trial.values}")

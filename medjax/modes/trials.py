@@ -13,7 +13,6 @@ from pprint import pformat
 from typing import Any
 
 import medjax
-from medjax.errors import UserError
 from medjax.io.atomic import atomic
 from medjax.modes.defaults import Config, defaults
 from medjax.modes.experiment import leaves
@@ -50,17 +49,6 @@ class Trial:
         if self.curve and self.curve[-1][0] >= self.steps:
             return "finished"
         return "stopped early" if self.ended else "interrupted"
-
-
-def with_values(config: Config, point: Point) -> Config:
-    """The config with the values of a point. Errors name the key."""
-    made = config.copy_and_resolve_references()
-    try:
-        made.update_from_flattened_dict(point)
-    except (KeyError, TypeError, ValueError) as error:
-        text = " ".join(str(error).split())[:120]
-        raise UserError(f"get_sweep: {text}; see medjax/modes/defaults.py") from error
-    return made
 
 
 def write_config(path: Path, config: Config, title: str) -> None:
