@@ -15,6 +15,7 @@ from medjax.data.prepare import Scan
 from medjax.errors import UserError
 from medjax.infer.restore import restore_boxes
 from medjax.infer.sliding import pad
+from medjax.infer.spread import spread
 from medjax.metrics.detection import Objects, objects
 from medjax.ops.boxes import Boxes, decode, suppress
 from medjax.space.tiling import window_starts
@@ -35,10 +36,9 @@ class Findings(NamedTuple):
     objects: Objects | None
 
 
-def looker(model: Any, params: Any) -> Callable[[Array], Outputs]:
+def looker(model: Any, params: Any, *, tiles: int, space: int = 1) -> Callable[[Array], Outputs]:
     """Compiled windows (b, *patch, c) -> what the heads `cls` and `det` say, as probabilities and maps."""
 
-    @jax.jit
     def apply(params: Any, image: Float[Array, "b d h w c"]) -> Outputs:
         outputs, _ = model.apply({"params": params}, image, False)
         found: Outputs = {}
@@ -50,7 +50,7 @@ def looker(model: Any, params: Any) -> Callable[[Array], Outputs]:
             found |= {name: maps[name] for name in ("offset", "size")}
         return found
 
-    return lambda image: apply(params, image)
+    return spread(apply, params, tiles=tiles, space=space)
 
 
 def find(

@@ -1,6 +1,5 @@
 """A trained model as a function from scans to label maps on their own grid."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Float32, UInt8
 
 from medjax.data.cases import Case
@@ -17,6 +15,7 @@ from medjax.data.prepare import Geometry, Scan
 from medjax.errors import UserError
 from medjax.infer.restore import restore_channel, restore_labels
 from medjax.infer.sliding import sliding_window
+from medjax.infer.spread import spread
 from medjax.io.files import RASTER
 from medjax.losses.segmentation import probabilities
 from medjax.space.volume import Volume
@@ -28,7 +27,8 @@ Forward = Callable[[Array], Array]
 class Predictor:
     """A trained model as a function of scans: the plan's preparing, tiles, and the way back.
 
-    `forward` maps (tiles, *patch, c) to probabilities and is compiled once for all scans.
+    `forward` maps (tiles, *window, c) to probabilities and is compiled once for all windows of a size: those
+    of the plan's patch, or with `divisor` whole scans, padded to its multiples.
     mirror_axes are network axes. keep_largest: output channels cut down to their largest component.
     """
 
@@ -38,6 +38,14 @@ class Predictor:
     tiles: int = 2
     mirror_axes: tuple[int, ...] = ()
     keep_largest: tuple[int, ...] = ()
+    divisor: tuple[int, int, int] | None = None
+
+    def window(self, image: Float32[np.ndarray, "d h w c"]) -> tuple[int, int, int]:
+        """What of a prepared scan the network sees at once."""
+        if self.divisor is None:
+            return self.plan.patch
+        d, h, w = (-(-n // f) * f for n, f in zip(image.shape, self.divisor, strict=False))
+        return d, h, w
 
     def prepared(self, scan: Scan, name: str) -> tuple[Float32[np.ndarray, "d h w c"], Geometry]:
         """The scan as the network sees it."""
@@ -51,7 +59,7 @@ class Predictor:
             found = sliding_window(
                 self.forward,
                 image,
-                self.plan.patch,
+                self.window(image),
                 overlap=self.overlap,
                 tiles=self.tiles,
                 mirror_axes=self.mirror_axes,
@@ -66,32 +74,17 @@ class Predictor:
         return restore_labels(found, geometry, self.plan.labels, keep_largest=self.keep_largest)
 
 
-def forward(model: Any, params: Any, *, exclusive: bool, tiles: int) -> Forward:
-    """Compiled windows -> probabilities, with the weights as an argument of the compiled function.
-
-    `tiles` windows are spread over as many devices as divide them; on CPU, where each core is one, two
-    windows side by side take three fifths of the time of one program with threads inside.
-    """
-    spread = math.gcd(tiles, jax.local_device_count())
-    mesh = jax.make_mesh(
-        (spread,), ("tiles",), axis_types=(AxisType.Auto,), devices=jax.local_devices()[:spread]
-    )
-    parts = PartitionSpec("tiles")
+def forward(model: Any, params: Any, *, exclusive: bool, tiles: int, space: int = 1) -> Forward:
+    """Compiled windows -> probabilities."""
 
     def apply(params: Any, image: Float[Array, "b d h w c"]) -> Float[Array, "b d h w k"]:
         outputs, _ = model.apply({"params": params}, image, False)
         return probabilities(outputs["seg"].astype(jnp.float32), exclusive=exclusive)
 
-    mapped = jax.jit(
-        jax.shard_map(
-            apply, mesh=mesh, in_specs=(PartitionSpec(), parts), out_specs=parts, check_vma=False
-        )
-    )
-    kept = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
-    return lambda image: mapped(kept, jax.device_put(image, NamedSharding(mesh, parts)))
+    return spread(apply, params, tiles=tiles, space=space)
 
 
-def attention(model: Any, params: Any, plan: Plan) -> Forward | None:
+def attention(model: Any, params: Any, plan: Plan, *, tiles: int, space: int = 1) -> Forward | None:
     """Compiled windows -> the finest attention map of the model, or None where it has none."""
 
     def finest(params: Any, image: Float[Array, "b d h w c"]) -> Float[Array, "b d h w 1"] | None:
@@ -100,8 +93,7 @@ def attention(model: Any, params: Any, plan: Plan) -> Forward | None:
 
     if jax.eval_shape(finest, params, jnp.zeros((1, *plan.patch, len(plan.channels)))) is None:
         return None
-    apply = jax.jit(finest)
-    return lambda image: apply(params, image)
+    return spread(finest, params, tiles=tiles, space=space)
 
 
 def native(labels: UInt8[np.ndarray, "x y z"], scan: Scan, plan: Plan) -> Volume:
@@ -124,6 +116,6 @@ def attention_map(
         return None
     image, geometry = predictor.prepared(scan, name)
     found = sliding_window(
-        look, image, predictor.plan.patch, overlap=predictor.overlap, tiles=predictor.tiles
+        look, image, predictor.window(image), overlap=predictor.overlap, tiles=predictor.tiles
     )
     return restore_channel(found[..., 0], geometry)

@@ -134,7 +134,7 @@ def evaluate(run: Experiment, stored: dict[str, Any], outside: Experiment | None
             by_id,
             [row for row in rows if row["class"] in plan.names],
             predictor,
-            attention(model, params, plan),
+            attention(model, params, plan, tiles=predictor.tiles, space=config.eval.space),
             out / "predictions",
             spacing=spacing,
             convention=known.convention,

@@ -97,7 +97,7 @@ def trained(config: Config, workdir: Path) -> tuple[Predictor, Finder]:
 def by_file(predictor: Predictor, workdir: Path, step: int) -> Predictor:
     """On CPU, with the exported file of the same weights in float32; else as it is."""
     path = workdir / "export" / "model.onnx"
-    if jax.default_backend() != "cpu" or not path.is_file():
+    if jax.default_backend() != "cpu" or not path.is_file() or predictor.divisor:
         return predictor
     provider = "openvino" if find_spec("openvino") else "onnxruntime"
     try:

@@ -39,6 +39,7 @@ def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -
             batches=chosen.validation_batches,
             seed=config.seed,
             targets=run.targets(run.cases(run.split.validation)),
+            space=chosen.space,
         ),
         motion=motion,
         shown=build.shown(config),

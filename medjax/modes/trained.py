@@ -14,6 +14,7 @@ from medjax.modes import build, experiment
 from medjax.modes.build import Network
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import Experiment
+from medjax.nn.unet import divisor
 from medjax.train import checkpoint, results, state
 
 
@@ -75,13 +76,16 @@ def kept_largest(plan: Plan, workdir: Path) -> tuple[int, ...]:
 
 def build_predictor(config: Config, plan: Plan, model: Network, params: Any) -> Predictor:
     """The trained model as a function of scans."""
-    tiles = config.eval.tiles or max(2, jax.local_device_count())
+    space, whole = config.eval.space, config.eval.whole
+    tiles = config.eval.tiles or max(2, jax.local_device_count() // max(space, 1))
+    tiles = 1 if whole else tiles
     return Predictor(
-        forward=forward(model, params, exclusive=plan.exclusive, tiles=tiles),
+        forward=forward(model, params, exclusive=plan.exclusive, tiles=tiles, space=space),
         plan=plan,
         overlap=config.eval.overlap,
         tiles=tiles,
         mirror_axes=mirror_axes(config, plan),
+        divisor=divisor(plan.strides) if whole else None,
     )
 
 
@@ -91,12 +95,15 @@ def finds(config: Config) -> bool:
 
 
 def build_finder(config: Config, plan: Plan, model: Network, params: Any) -> Finder:
-    """The trained model as a function from scans to classes and objects."""
+    """The trained model as a function from scans to classes and objects. Errors: of whole scans."""
+    if config.eval.whole and finds(config):
+        raise UserError("eval.whole: classes and objects are read from windows; unset it")
+    tiles = config.eval.tiles or 2
     return Finder(
-        look=looker(model, params),
+        look=looker(model, params, tiles=tiles, space=config.eval.space),
         plan=plan,
         overlap=config.eval.overlap,
-        tiles=config.eval.tiles or 2,
+        tiles=tiles,
         mirror_axes=mirror_axes(config, plan),
     )
 

@@ -1,4 +1,4 @@
-"""One patch on several devices: where its split begins."""
+"""Samples side by side on a mesh of devices, and one sample on several: where its split begins."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -6,11 +6,48 @@ from contextvars import ContextVar
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
+from medjax.ops.conv import implementation
+
+AXIS, SPACE = "data", "space"
 _SHARED: ContextVar[tuple[str, int] | None] = ContextVar("shared", default=None)
+
+
+def grid(devices: Sequence[Any], space: int = 1) -> Mesh:
+    """A mesh of devices along the axis `data`; with `space` > 1 so many neighbours are one of its places.
+
+    They share each sample, along the axis `space`.
+    """
+    shape, names = ((-1, space), (AXIS, SPACE)) if space > 1 else ((-1,), (AXIS,))
+    return Mesh(np.array(devices).reshape(shape), names, axis_types=(AxisType.Auto,) * len(names))
+
+
+def over(function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Any:
+    """A replica's function over the axis `data` of a mesh.
+
+    A replica is one device, or those along the axis `space`: their networks share its samples, and the
+    compiler exchanges the borders that native convolutions ask for. `check_vma=False`: the check refuses the
+    convolution's custom gradient.
+    """
+
+    def replica(*arguments: Any) -> Any:
+        if SPACE not in mesh.axis_names:
+            return function(*arguments)
+        with implementation("native"), sharing(SPACE, mesh.shape[SPACE]):
+            return function(*arguments)
+
+    return jax.shard_map(
+        replica,
+        mesh=mesh,
+        in_specs=in_specs,
+        out_specs=out_specs,
+        axis_names={AXIS},
+        check_vma=False,
+    )
 
 
 @contextmanager

@@ -5,18 +5,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from medjax.ops.conv import implementation
-from medjax.ops.sharing import sharing
+from medjax.ops.sharing import AXIS, grid, over
 from medjax.train.optim import Rate
 from medjax.train.state import Params, State
 
-AXIS, SPACE = "data", "space"
 Batch = Mapping[str, Array]
 Pairs = dict[str, tuple[Array, Array]]
 Loss = Callable[[Params, dict, Batch, Array, Array], tuple[Pairs, dict]]
@@ -131,42 +128,24 @@ def make_step(
 def data_mesh(devices: int | None = None, space: int = 1) -> Mesh:
     """A mesh of all devices (or so many, as many of each process) along the axis `data`.
 
-    The devices of a process are neighbours, so that what it reads is one piece of the batch. With `space` > 1
-    so many neighbours share each patch, along the axis `space`.
+    The devices of a process are neighbours, so that what it reads is one piece of the batch; so many of them
+    share each patch where `space` > 1.
     """
     share = (devices or jax.device_count()) // jax.process_count()
     chosen: dict[int, list[Any]] = {}
     for device in jax.devices():
         chosen.setdefault(device.process_index, []).append(device)
-    flat = [device for process in sorted(chosen) for device in chosen[process][:share]]
-    shape, names = ((-1, space), (AXIS, SPACE)) if space > 1 else ((-1,), (AXIS,))
-    return Mesh(np.array(flat).reshape(shape), names, axis_types=(AxisType.Auto,) * len(names))
+    return grid([device for process in sorted(chosen) for device in chosen[process][:share]], space)
 
 
 def map_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """Compiles a replica's step over the mesh: batch split, state whole on each device and donated.
 
-    A replica is one device, or those along the axis `space`: their networks share its patches (see
-    `ops.sharing`), and the compiler exchanges the borders that native convolutions ask for.
-    `check_vma=False`: the check refuses the convolution's custom gradient; the gradients above are
-    right without it, and a test holds the mapped step against `jax.pmap` and against one device.
+    The gradients above are right without shard_map's check of them (`ops.sharing.over`), and a test holds the
+    mapped step against `jax.pmap` and against one device.
     """
-
-    def replica(*arguments: Any) -> Any:
-        if SPACE not in mesh.axis_names:
-            return step(*arguments)
-        with implementation("native"), sharing(SPACE, mesh.shape[SPACE]):
-            return step(*arguments)
-
-    mapped = jax.shard_map(
-        replica,
-        mesh=mesh,
-        in_specs=(PartitionSpec(), PartitionSpec(AXIS), PartitionSpec()),
-        out_specs=PartitionSpec(),
-        axis_names={AXIS},
-        check_vma=False,
-    )
-    return jax.jit(mapped, donate_argnums=0)
+    whole = PartitionSpec()
+    return jax.jit(over(step, mesh, (whole, PartitionSpec(AXIS), whole), whole), donate_argnums=0)
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

@@ -7,11 +7,13 @@ from typing import Any
 import grain
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from medjax.data.patches import patches
 from medjax.data.plan import Plan
 from medjax.losses import segmentation
+from medjax.ops.sharing import grid, over
 from medjax.train import tasks
 from medjax.train.loop import Validate
 from medjax.train.state import State, weights
@@ -40,6 +42,7 @@ def validator(
     batches: int,
     seed: int,
     targets: Sequence[int] = (),
+    space: int = 1,
 ) -> Validate | None:
     """A function from the state to a score and `{validation_dice, validation_dice/CLASS, ...}`.
 
@@ -48,12 +51,15 @@ def validator(
     Dice), per class. Other heads give `validation_PAIR`, of what they learn (`tasks.pairs`). The score is
     the mean Dice; with other heads its mean with the accuracy and with 1 / (1 + loss of detection). It
     judges the running mean of the weights where one is kept. It chooses checkpoints; it is no test score.
+    One device sees a batch, or `space` of them that share it.
     """
     if not folders or not batches:
         return None
     fixed = same_patches(folders, plan, batches=batches, seed=seed, targets=targets)
 
-    @jax.jit
+    mesh = grid(jax.local_devices()[:space], space)
+    one = NamedSharding(mesh, PartitionSpec())
+
     def sums(params: Any, batch: dict[str, Array]) -> dict[str, tuple[Array, Array]]:
         outputs, _ = model.apply({"params": params}, batch["image"], False)
         found = tasks.pairs(outputs, batch)
@@ -65,10 +71,12 @@ def validator(
             found["dice"] = overlap.sum(axis=0), volume.sum(axis=0)
         return found
 
+    compiled = jax.jit(over(sums, mesh, PartitionSpec(), PartitionSpec()))
+
     def validate(state: State) -> tuple[float, dict[str, float]]:
-        params = jax.device_put(weights(state), jax.local_devices()[0])
+        params = jax.device_put(weights(state), one)
         drawn: Any = (fixed[index] for index in range(batches))
-        rows = [jax.device_get(sums(params, batch)) for batch in drawn]
+        rows = [jax.device_get(compiled(params, jax.device_put(batch, one))) for batch in drawn]
         totals = {
             name: [np.sum([row[name][part] for row in rows], axis=0) for part in (0, 1)]
             for name in rows[0]

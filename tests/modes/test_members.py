@@ -92,21 +92,26 @@ def test_predictions_are_the_mean_of_the_runs(group, home, tmp_path, monkeypatch
     monkeypatch.setenv("XDG_CACHE_HOME", str(home))
     root = content(group / "config.json")["data"]["root"]
 
-    def predicted(workdir):
-        output = tmp_path / workdir.name
+    def predicted(workdir, *changes):
+        output = tmp_path / f"{workdir.name}{len(changes)}"
         given = {
             "workdir": workdir,
             "input": f"{root}/imagesTr/case0_0000.nii.gz",
             "output": output,
         }
         flags = [f"--{name}={value}" for name, value in given.items()]
-        flags += ["--mode=predict", "--probabilities", "--config.eval.mirror=false"]
+        flags += ["--mode=predict", "--probabilities", "--config.eval.mirror=false", *changes]
         cli.run(["--config", "experiments/quick.py", *flags])
         (path,) = output.glob("*_tumour.nii.gz")
         return nib.load(path).get_fdata()
 
     mean = np.mean([predicted(group / name) for name in NAMES], axis=0)
     np.testing.assert_allclose(predicted(group), mean, atol=1e-5)
+    shared = predicted(group, "--config.eval.space=4")
+    np.testing.assert_allclose(shared, mean, atol=1e-5)
+    whole = predicted(group, "--config.eval.space=4", "--config.eval.whole=true")
+    assert whole.shape == mean.shape
+    assert 1e-4 < np.abs(whole - mean).max() < 0.5  # its statistics are those of the scan
 
 
 def test_a_run_is_compared_with_another_case_by_case(group, train, capsys):
