@@ -130,6 +130,7 @@ def defaults(name: str) -> Config:
     prune.score = "magnitude"  # the smallest weights go; taylor: what the loss feels least; random
     prune.multiple = 8  # what is left of a layer is rounded up to so many channels
     prune.exclude = ()  # patterns of parameters that stay whole
+    prune.shares = ()  # (pattern, share) of those that lose another share than `ratio`
     prune.rounds = 1  # runs over which the share rises to `ratio`, each of a part of the steps
     prune.distill = 1.0  # weight of what the whole network says, beside the labels; 0: labels alone
 
@@ -169,6 +170,8 @@ def defaults(name: str) -> Config:
     judge.overlap = 0.5
     judge.mirror = True
     judge.tiles = 0  # windows at a time, spread over the devices; 0: one each, at least two
+    judge.space = 1  # devices that share each window, for those too large for one
+    judge.whole = False  # each scan is one window, compiled for its size
     judge.tolerance = 1.0  # mm, of the surface Dice
     judge.segmenter = ""  # cyclegan: work folder of a segmenter of the true target images
     judge.largest_component = True  # kept where the validation cases say it helps

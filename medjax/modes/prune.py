@@ -1,5 +1,6 @@
 """Channels that go before a run trains: which ones, and the run without them."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,30 @@ def check(config: Config) -> None:
 
 
 def check_choice(config: Config) -> None:
-    """The words among the settings. Errors name the key."""
+    """The words and patterns among the settings. Errors name the key."""
     for key, known in (("scope", SCOPES), ("score", SCORES)):
         if config.prune[key] not in known:
             raise UserError(
                 f"prune.{key}: {config.prune[key]!r} is unknown; choose {', '.join(known)}"
             )
+    for pattern in config.prune.exclude:
+        _check_pattern("exclude", pattern)
+    for pair in config.prune.shares:
+        match pair:
+            case (str(pattern), int() | float() as share) if 0 <= share < 1:
+                _check_pattern("shares", pattern)
+            case _:
+                raise UserError(
+                    f"prune.shares: {pair!r} is no pattern and share; give (('encoder0', 0.5),), each "
+                    "share 0 up to less than 1"
+                )
+
+
+def _check_pattern(key: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"prune.{key}: {pattern!r} is no regular expression: {error}") from error
 
 
 def inherited(run: Experiment) -> Experiment:
@@ -108,6 +127,7 @@ def chosen(
         scope=own.scope,
         multiple=own.multiple,
         exclude=tuple(own.exclude),
+        shares=tuple(own.shares),
         gone=gone,
     )
 

@@ -67,6 +67,26 @@ def test_what_is_left_is_a_multiple_and_never_nothing(structure, params):
         choice.choose(structure, scores, 1.0)
 
 
+@pytest.mark.parametrize("scope", ["family", "global"])
+def test_families_lose_the_shares_of_their_own(structure, params, scope):
+    scores = choice.magnitude(structure, params)
+    shares = (("encoder0", 0.75), ("encoder", 0.0))  # the first that fits
+    removed = choice.choose(structure, scores, 0.5, multiple=1, scope=scope, shares=shares)
+    others = 0
+    for row in choice.table(structure, removed):
+        members = " ".join(row["members"])
+        gone = row["units"] - row["left"]
+        if "encoder0" in members:
+            assert gone == round(row["units"] * 0.75)
+        elif "encoder" in members:
+            assert not gone
+        else:
+            others += gone
+    assert others
+    with pytest.raises(ValueError, match=r"ratio -0\.5"):
+        choice.choose(structure, scores, 0.5, shares=(("encoder", -0.5),))
+
+
 def test_a_row_tells_what_goes_with_its_family_alone(structure, params):
     removed = choice.choose(structure, choice.magnitude(structure, params), 0.5, multiple=1)
     rows = choice.table(structure, removed)

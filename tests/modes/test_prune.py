@@ -125,6 +125,12 @@ def test_what_would_go_is_shown_and_nothing_changed(train, whole, capsys):
         ({"prune.ratio": 0.5}, "name its run in train.start_from"),
         ({"prune.ratio": 1.5}, "prune.ratio: 1.5 is no share"),
         ({**HALF, "train.start_from": "x", "prune.scope": "all"}, "choose family, global"),
+        ({**HALF, "train.start_from": "x", "prune.exclude": "('(',)"}, "'(' is no regular"),
+        (
+            {**HALF, "train.start_from": "x", "prune.shares": "(('up', 1.0),)"},
+            "no pattern and share",
+        ),
+        ({**HALF, "train.start_from": "x", "prune.shares": "('up', 0.5)"}, "no pattern and share"),
         (
             {**HALF, "train.start_from": "x", "prune.score": "l2"},
             "choose magnitude, taylor, random",

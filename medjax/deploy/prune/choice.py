@@ -48,6 +48,7 @@ def choose(
     scope: Literal["family", "global"] = "family",
     multiple: int = 8,
     exclude: Sequence[str] = (),
+    shares: Sequence[tuple[str, float]] = (),
     gone: Removed = frozenset(),
 ) -> Removed:
     """The share `ratio` of the units with the lowest scores.
@@ -55,15 +56,22 @@ def choose(
     "family": of each family; "global": of all, each score in units of the mean of its family. What is left
     of a family is rounded up to a `multiple` of channels, which processors take at a time, and never nothing.
     exclude: patterns (regular expressions); families with a parameter of such a path stay whole.
+    shares: such patterns, each with the share that those families lose instead; the first that fits counts.
     gone: units that were removed before; they count, and what is given holds them.
-    Errors: a ratio outside of [0, 1).
+    Errors: a ratio or share outside of [0, 1).
     """
-    if not 0 <= ratio < 1:
-        raise ValueError(f"ratio {ratio}: 0 up to less than 1 is needed")
-    families = [f for f in structure.families if not _excluded(f, exclude)]
-    wanted = {family: round(len(family.units) * ratio) for family in families}
+    for share in (ratio, *(own for _, own in shares)):
+        if not 0 <= share < 1:
+            raise ValueError(f"ratio {share}: 0 up to less than 1 is needed")
+    families = [f for f in structure.families if not _fits(f, exclude)]
+    given = {
+        family: next((share for pattern, share in shares if _fits(family, [pattern])), None)
+        for family in families
+    }
+    free = [family for family in families if given[family] is None]
+    wanted = {f: round(len(f.units) * (ratio if (s := given[f]) is None else s)) for f in families}
     if scope == "global":
-        wanted = _shares(families, scores, ratio, gone)
+        wanted |= _lowest(free, scores, ratio, gone)
     chosen = set(gone)
     for family in families:
         total, step = len(family.units), max(1, multiple // family.counts[0])
@@ -74,11 +82,11 @@ def choose(
     return frozenset(chosen)
 
 
-def _excluded(family: Family, patterns: Sequence[str]) -> bool:
+def _fits(family: Family, patterns: Sequence[str]) -> bool:
     return any(re.search(p, path) for p in patterns for path, _ in family.where)
 
 
-def _shares(
+def _lowest(
     families: Sequence[Family], scores: Scores, ratio: float, gone: Removed
 ) -> dict[Family, int]:
     """How many of each family are among the lowest of all."""
