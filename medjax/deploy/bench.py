@@ -8,6 +8,7 @@ import numpy as np
 
 ROUNDS = 30
 WARM = 3
+PAUSE = 0.1  # seconds before each run, until the threads of the one before have come to rest
 
 
 class Latency(NamedTuple):
@@ -20,11 +21,15 @@ class Latency(NamedTuple):
 def latencies(
     runs: Mapping[str, Callable[[], Any]], *, rounds: int = ROUNDS, warm: int = WARM
 ) -> dict[str, Latency]:
-    """Each run once a round, in another order each time, after `warm` rounds that do not count."""
+    """Each run once a round, in another order each time, after `warm` rounds that do not count.
+
+    ONNX Runtime's threads wait for more work at full speed, and take half of the processor from the next.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     rng, names = np.random.default_rng(0), list(runs)
     for number in range(warm + rounds):
         for name in rng.permutation(names).tolist():
+            time.sleep(PAUSE)
             begin = time.perf_counter()
             runs[name]()
             if number >= warm:

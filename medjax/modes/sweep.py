@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -34,6 +35,7 @@ from medjax.train.report.sweep import write_sweep_page
 
 console = progress.console
 SEARCHES, SCHEDULERS = ("tpe", "random", "grid"), ("asha", "none")
+SECONDS = 10  # for a cluster to answer in
 RAY = ".ray"  # the folder of Ray's own records, which go with it
 
 
@@ -133,7 +135,16 @@ def _tune(config: Config, workdir: Path, axes: Sequence[Axis], address: str) -> 
         console.print(f"{len(known)} trials have ended, {len(points)} are left")
     shutil.rmtree(workdir / RAY, ignore_errors=True)
     here = {} if address else {"num_cpus": results.cores(), "include_dashboard": False}
-    ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
+    _answers(address)
+    try:
+        ray.init(
+            address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **here
+        )
+    except (ConnectionError, ValueError) as error:
+        raise UserError(
+            f"--ray_address: {address}: {str(error).splitlines()[0]}; where the cluster asks for a token, "
+            "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH for `ray start` and here"
+        ) from error
     try:
         run = tune.with_parameters(
             trials.run, folder=str(workdir), metric=own.metric, cores=int(own.cpus)
@@ -157,6 +168,19 @@ def _tune(config: Config, workdir: Path, axes: Sequence[Axis], address: str) -> 
     finally:
         ray.shutdown()
         shutil.rmtree(workdir / RAY, ignore_errors=True)
+
+
+def _answers(address: str) -> None:
+    """Errors: nobody listens at HOST:PORT, where Ray would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        if address:
+            socket.create_connection((host, int(port)), timeout=SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--ray_address: nobody answers at {address} ({error}); start a cluster with `ray start "
+            "--head`, and give the HOST:PORT that it prints"
+        ) from error
 
 
 def _gathered(config: Config, workdir: Path) -> list[Trial]:

@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from medjax import cli
+from medjax.deploy import bench
 from medjax.train import loop
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,14 @@ TINY = {  # a run of six small cases, in as few seconds as show something
     "eval.mirror": False,
     "eval.largest_component": False,
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_rest():
+    """Latencies mean nothing here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "PAUSE", 0.0)
+        yield
 
 
 @pytest.fixture(scope="session")
