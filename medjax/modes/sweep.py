@@ -44,9 +44,10 @@ def main(config: Config, workdir: Path, *, experiment: str, address: str = "") -
 
     A trial is a run of its own in WORKDIR/trial-...: it trains and validates, and opens no test case; the
     `best.py` that is left does. Ray runs on this machine, or on the cluster at `address`, whose machines
-    share the work folder. Errors: no Ray, no space, settings that do not fit.
+    share the work folder. Errors: no Ray, no cluster, no space, settings that do not fit.
     """
     check(config)
+    _answers(address)
     axes = read_space(_space(experiment))
     changed(config, _points(config, axes)[0], "get_sweep")  # keys and types, before Ray starts
     _claim(config, workdir, axes)
@@ -135,7 +136,6 @@ def _tune(config: Config, workdir: Path, axes: Sequence[Axis], address: str) -> 
         console.print(f"{len(known)} trials have ended, {len(points)} are left")
     shutil.rmtree(workdir / RAY, ignore_errors=True)
     here = {} if address else {"num_cpus": results.cores(), "include_dashboard": False}
-    _answers(address)
     try:
         ray.init(
             address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **here

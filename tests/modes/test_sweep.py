@@ -15,6 +15,8 @@ from medjax.modes import sweep, trials
 from medjax.modes.defaults import defaults
 from medjax.modes.space import decode, draw, grid, read_space, suggest
 
+QUICK = str(Path(__file__).parents[2] / "experiments" / "quick.py")
+
 SPACE = {
     "train.optimizer": ("choice", "adamw", "sgd"),
     "train.learning_rate": ("log", 1e-4, 1e-1),
@@ -90,6 +92,14 @@ def test_what_optuna_is_asked_is_told_back_as_values():
 def test_a_space_that_cannot_be_is_named(given, text):
     with pytest.raises(UserError, match=text):
         read_space(given)
+
+
+@pytest.mark.parametrize("address", ["here", "127.0.0.1:1", "127.0.0.1:x"])
+def test_a_cluster_that_is_not_there_is_not_waited_for(address, tmp_path):
+    config = cli._parse(["--config", QUICK])[0]
+    with pytest.raises(UserError, match=f"nobody answers at {address}"):
+        sweep.main(config, tmp_path, experiment=QUICK, address=address)
+    assert not list(tmp_path.iterdir())
 
 
 def made(folder, name, values, scores, *, steps=12, failed=""):
