@@ -1,5 +1,8 @@
 """Batches of 3-D patches through Grain: a pure function of (seed, index), whatever the workers."""
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -256,7 +259,8 @@ def iterate(
     """Batches from number `start` on: the position of a run is its step, so resume is exact.
 
     workers = 0: two threads of this process (reading memory maps frees the interpreter lock);
-    otherwise that many worker processes. `ahead` batches wait at most. Errors: a worker process that died.
+    otherwise that many worker processes, which end with this one however it ends. `ahead` batches wait at
+    most. Errors: a worker process that died.
     """
     rest = dataset[start:]
     options = grain.ReadOptions(num_threads=2 if workers == 0 else 1, prefetch_buffer_size=ahead)
@@ -265,7 +269,8 @@ def iterate(
         yield from stream
         return
     try:
-        yield from stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        given = grain.MultiprocessingOptions(num_workers=workers)
+        yield from stream.mp_prefetch(given, _end_with_parent)
     except RuntimeError as error:
         if "terminated unexpectedly" not in str(error):
             raise
@@ -273,3 +278,15 @@ def iterate(
             f"train.workers: one of {workers} loader processes died ({error}); where memory ran out, give "
             "fewer; the same command resumes the run"
         ) from error
+
+
+def _end_with_parent(_index: int, _count: int) -> None:
+    """In a worker: a parent that was killed ends it too, which would wait for ever to hand on a batch."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,10 +1,14 @@
 """Patches: every voxel can be drawn, labels stay with images, workers and restarts change nothing."""
 
 import multiprocessing
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -217,6 +221,34 @@ def test_a_loader_process_that_dies_is_named(folders):
     with pytest.raises(UserError, match=r"train\.workers: one of 1 loader processes died"):
         for _ in stream:
             pass
+
+
+LOADER = """
+import multiprocessing, sys, time
+from pathlib import Path
+from absl import flags
+from medjax.data.patches import iterate, patches
+if __name__ == "__main__":
+    flags.FLAGS(sys.argv[:1])
+    drawn = patches([Path(p) for p in sys.argv[1:]], patch=(4, 4, 4), batch=2, steps=1000, seed=0)
+    stream = iterate(drawn, workers=1, ahead=1)
+    next(stream)
+    print(multiprocessing.active_children()[0].pid, flush=True)
+    time.sleep(100)
+"""
+
+
+def test_loader_processes_end_with_a_run_that_is_killed(folders, tmp_path):
+    script = tmp_path / "loader.py"
+    script.write_text(LOADER, "utf-8")
+    command = [sys.executable, str(script), *map(str, folders)]
+    root = str(Path(__file__).parents[2])
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root}
+    ) as run:
+        worker = psutil.Process(int(run.stdout.readline()))
+        run.kill()
+    worker.wait(timeout=20)
 
 
 def test_a_case_without_foreground_is_drawn_anywhere(tmp_path):
