@@ -10,6 +10,7 @@ import numpy as np
 from medjax.errors import UserError
 
 RANGES = ("float", "log", "int")
+TRIES = 100  # draws for one point that was not there before
 Point = dict[str, Any]  # a value for each key that counts
 
 
@@ -76,6 +77,18 @@ def draw(axes: Sequence[Axis], rng: np.random.Generator) -> Point:
             value = float(rng.uniform(*ends))
             point[axis.key] = float(np.exp(value)) if axis.kind == "log" else value
     return point
+
+
+def draws(axes: Sequence[Axis], count: int, rng: np.random.Generator) -> list[Point]:
+    """So many points at random, no two alike; fewer where the space seems to have no more."""
+    points: list[Point] = []
+    for _ in range(TRIES * count):
+        point = draw(axes, rng)
+        if point not in points:
+            points.append(point)
+        if len(points) == count:
+            break
+    return points
 
 
 def grid(axes: Sequence[Axis]) -> list[Point]:

@@ -25,7 +25,7 @@ from medjax.modes.space import (
     code,
     decode,
     distributions,
-    draw,
+    draws,
     grid,
     read_space,
 )
@@ -35,6 +35,7 @@ from medjax.train.report.sweep import write_sweep_page
 
 console = progress.console
 SEARCHES, SCHEDULERS = ("tpe", "random", "grid"), ("asha", "none")
+LATER = ("trials", "cpus", "gpus")  # of `sweep`: what may change when it goes on
 SECONDS = 10  # for a cluster to answer in
 RAY = ".ray"  # the folder of Ray's own records, which go with it
 
@@ -98,21 +99,25 @@ def _points(config: Config, axes: Sequence[Axis]) -> list[Point]:
     """The points of a grid, or as many at random as there are trials."""
     if config.sweep.search == "grid":
         return grid(axes)
-    rng = np.random.default_rng(config.seed)
-    return [draw(axes, rng) for _ in range(config.sweep.trials)]
+    return draws(axes, config.sweep.trials, np.random.default_rng(config.seed))
 
 
 def _claim(config: Config, workdir: Path, axes: Sequence[Axis]) -> None:
-    """Whether the folder holds this very sweep, or none."""
+    """Takes a folder that holds nothing, or this very sweep, if with other `LATER` settings."""
     path = workdir / "config.json"
     plain = json.loads(config.to_json_best_effort())
     wanted = json.loads(json.dumps({**plain, "space": [*map(asdict, axes)]}))
-    if not path.is_file():
-        results.write_json(path, wanted)
-    elif results.read_json(path) != wanted:
+    if path.is_file() and _lasting(results.read_json(path)) != _lasting(wanted):
         raise UserError(
             f"{workdir}: holds a run or a sweep of another config; use another --workdir or remove it"
         )
+    results.write_json(path, wanted)
+
+
+def _lasting(stored: dict[str, Any]) -> dict[str, Any]:
+    """What a sweep keeps as long as it is."""
+    own = {key: value for key, value in stored.get("sweep", {}).items() if key not in LATER}
+    return {**stored, "sweep": own}
 
 
 def _tune(config: Config, workdir: Path, axes: Sequence[Axis], address: str) -> None:
@@ -129,7 +134,7 @@ def _tune(config: Config, workdir: Path, axes: Sequence[Axis], address: str) -> 
     import ray
     from ray import tune
 
-    from medjax.modes.proposals import Proposals, Teller
+    from medjax.modes.proposals import Halving, Proposals, Teller
 
     own = config.sweep
     if known:
@@ -149,7 +154,9 @@ def _tune(config: Config, workdir: Path, axes: Sequence[Axis], address: str) -> 
         run = tune.with_parameters(
             trials.run, folder=str(workdir), metric=own.metric, cores=int(own.cpus)
         )
-        tpe = own.search == "tpe"
+        tpe, validations = own.search == "tpe", config.train.validations
+        halves = own.scheduler == "asha" and validations > 1
+        grace = max(1, round(own.grace * validations))
         waiting = [point for point in points if point]
         tune.Tuner(
             tune.with_resources(run, {"cpu": own.cpus, "gpu": own.gpus}),
@@ -159,7 +166,7 @@ def _tune(config: Config, workdir: Path, axes: Sequence[Axis], address: str) -> 
                 mode="max",
                 num_samples=len(points) if tpe else 1,
                 search_alg=Proposals(axes, known, waiting, config.seed) if tpe else None,
-                scheduler=_scheduler(config),
+                scheduler=Halving(known, validations, grace) if halves else None,
             ),
             run_config=tune.RunConfig(
                 name=RAY, storage_path=str(workdir), verbose=0, callbacks=[Teller(str(workdir))]
@@ -197,17 +204,6 @@ def _left(
     begun = [decode(axes, code(axes, t.values)) for t in _gathered(config, workdir)]
     waiting = [p for p in begun if trials.place(workdir, p).name not in names]
     return [*waiting, *[{}] * (config.sweep.trials - len(known) - len(waiting))]
-
-
-def _scheduler(config: Config) -> Any:
-    """ASHA (Li 2020) over the validations of a trial, or none."""
-    from ray.tune.schedulers import ASHAScheduler
-
-    own, validations = config.sweep, config.train.validations
-    if own.scheduler == "none" or validations < 2:
-        return None
-    grace = max(1, round(own.grace * validations))
-    return ASHAScheduler(max_t=validations, grace_period=grace, reduction_factor=3)
 
 
 def write(config: Config, workdir: Path, axes: Sequence[Axis]) -> None:

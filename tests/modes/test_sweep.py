@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from medjax import cli
 from medjax.errors import UserError
 from medjax.modes import sweep, trials
 from medjax.modes.defaults import defaults
-from medjax.modes.space import decode, draw, grid, read_space, suggest
+from medjax.modes.space import decode, draw, draws, grid, read_space, suggest
 
 QUICK = str(Path(__file__).parents[2] / "experiments" / "quick.py")
 
@@ -67,6 +68,60 @@ def test_a_grid_holds_each_combination_that_counts_once():
     assert len({json.dumps(point, sort_keys=True) for point in points}) == len(points)
     with pytest.raises(UserError, match="a grid needs choices"):
         grid(read_space(SPACE))
+
+
+def test_points_at_random_are_no_two_alike_and_as_many_as_there_are():
+    axes = read_space({"plan.width": ("int", 4, 6), "plan.stages": ("choice", 2, 3)})
+    several = draws(axes, 5, np.random.default_rng(0))
+    assert len({json.dumps(point) for point in several}) == 5
+    assert several == draws(axes, 6, np.random.default_rng(0))[:5]  # a sweep can be given more
+    assert len(draws(axes, 50, np.random.default_rng(0))) == 6
+
+
+def ended(values, curve):
+    """A trial that was told to end."""
+    name = trials.place(Path(), values).name
+    return trials.Trial(name, values, tuple(enumerate(curve, start=1)), len(curve), "", True)
+
+
+def test_no_point_is_proposed_twice_and_a_search_without_points_is_over():
+    proposals = pytest.importorskip("medjax.modes.proposals")
+    axes = read_space({"plan.width": ("int", 4, 6), "plan.stages": ("choice", 2, 3)})
+    known = [ended({"plan.width": 4, "plan.stages": 2}, [0.5])]
+    waiting = [{"plan.width": 6, "plan.stages": 3}]
+    search = proposals.Proposals(axes, known, waiting, seed=0)
+    points = [search.suggest(str(i))["point"] for i in range(5)]
+    assert points[0] == waiting[0]
+    assert len({json.dumps(point) for point in [*points, known[0].values]}) == 6
+    search.on_trial_complete("0", {"score": 0.7})
+    assert search.suggest("5") == search.FINISHED
+
+
+def test_trials_are_stopped_by_those_that_ended_before_the_sweep_went_on():
+    proposals = pytest.importorskip("medjax.modes.proposals")
+
+    def asked(known, score):
+        halving = proposals.Halving(known, validations=9, grace=1)
+        assert halving.set_search_properties("score", "max")
+        trial = SimpleNamespace(trial_id="new")
+        halving.on_trial_add(None, trial)
+        return halving.on_trial_result(None, trial, {"training_iteration": 1, "score": score})
+
+    known = [ended({"plan.width": i}, [0.1 * i] * 3) for i in range(1, 7)]
+    assert asked([], 0.05) == "CONTINUE"  # nothing to be worse than
+    assert asked(known, 0.05) == "STOP"
+    assert asked(known, 0.7) == "CONTINUE"
+
+
+def test_a_sweep_can_be_given_more_trials_but_no_other_search(tmp_path):
+    config, axes = defaults("quick"), read_space(SPACE)
+    sweep._claim(config, tmp_path, axes)
+    config.sweep.trials, config.sweep.cpus = 40, 2.0
+    sweep._claim(config, tmp_path, axes)
+    assert json.loads((tmp_path / "config.json").read_text("utf-8"))["sweep"]["trials"] == 40
+    config.sweep.search = "random"
+    with pytest.raises(UserError, match="of another config"):
+        sweep._claim(config, tmp_path, axes)
 
 
 def test_what_optuna_is_asked_is_told_back_as_values():
