@@ -14,10 +14,12 @@ The network learns from the whole one for a quarter of the steps that that was t
 2.92 times as fast as the whole network in float32 in the same runtime, a tenth of its size, and lose at most
 1.2 points of Dice; `--config.train.start_from=DIR` names another trained run.
 
-On 2 CPU cores in OpenVINO: the hippocampus 3.7 times as fast, 14 times as small, mean Dice of 42 test cases
-0.887 instead of 0.891. Brain tumours 3.5 times as fast, 15 times as small, eight test cases 0.887 instead of
-0.888; their finest encoder keeps its channels: where it lost half of them too, seven validation cases lost
-1.4 to 1.5 points after as many steps at 3e-3 and 6e-3, not 0.1.
+On 2 CPU cores in OpenVINO, measured without the channels of the smallest weights and with weights of eight
+bits, as the defaults were then (`prune.score=taylor` and seven bits not yet): the hippocampus 3.7 times as
+fast, 14 times as small, mean Dice of 42 test cases 0.887 instead of 0.891. Brain tumours 3.5 times as
+fast, 15 times as small, eight test cases 0.887 instead of 0.888; their finest encoder keeps its channels:
+where it lost half of them too, seven validation cases lost 1.4 to 1.5 points after as many steps at 3e-3
+and 6e-3, not 0.1.
 """
 
 import importlib.util

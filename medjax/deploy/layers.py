@@ -45,7 +45,8 @@ def layer_errors(
         return jnp.asarray(theirs)
 
     inputs = [*jax.tree.leaves(params), image]
-    replay(made.program, found, inputs, reads(found, scales), weights=bool(scales), tell=tell)
+    most = scales[0].weights if scales else 0
+    replay(made.program, found, inputs, reads(found, scales), most=most, tell=tell)
     return errors
 
 

@@ -27,11 +27,9 @@ from medjax.train.tasks import HEADS, TERMS
 
 def dtype(config: Config) -> Any:
     """What networks compute in. Errors: an unknown precision."""
-    precision = config.train.precision
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise UserError(
-            f"train.precision: {precision!r} is unknown; choose auto, float32 or bfloat16"
-        )
+    precision, known = config.train.precision, ("auto", "float32", "bfloat16", "int8")
+    if precision not in known:
+        raise UserError(f"train.precision: {precision!r} is unknown; choose {', '.join(known)}")
     half = precision == "bfloat16" or (precision == "auto" and jax.default_backend() != "cpu")
     return jnp.bfloat16 if half else jnp.float32
 
@@ -92,7 +90,7 @@ def distils(config: Config) -> bool:
     return bool(config.prune.ratio and config.prune.distill)
 
 
-def segmenter(config: Config, plan: Plan, network: Network) -> Segmenter:
+def segmenter(config: Config, plan: Plan, network: Any) -> Segmenter:
     """The network with what the losses must know of the plan's classes."""
     return Segmenter(network, plan.groups, plan.exclusive, config.train.batch_dice, plan.undecided)
 

@@ -17,13 +17,10 @@ from medjax.deploy.export.emit import emit
 from medjax.deploy.export.half import half
 from medjax.deploy.export.stablehlo import stablehlo
 from medjax.deploy.gates import FLOAT, SUMMED, Gate, apart, equal, parity, same_masks
-from medjax.deploy.program import trace
-from medjax.deploy.quantize.calibrate import calibrate
-from medjax.deploy.quantize.scales import FLAVOURS
-from medjax.deploy.windows import Window, windows
+from medjax.deploy.windows import Window
 from medjax.errors import UserError
-from medjax.modes import build
-from medjax.modes.source import Source, calibrating, classes, masks
+from medjax.modes import build, quantise
+from medjax.modes.source import Source, classes, masks
 
 console = progress.console
 
@@ -124,12 +121,8 @@ def eight_bits(
 ) -> Candidate:
     """Eight bits by our own emitter, calibrated on training cases."""
     run, own, net = of.run, of.run.config.export, of.net
-    cases = calibrating(run, own.cases)
-    bar = progress.bar("calibrating on training cases")
-    samples = windows(cases, run.plan, spacing=run.spacing, progress=bar)
-    seen = [sample.image for sample in samples]
-    program, _ = trace(net.fn, net.params, build.window(of.run.plan))
-    scales = calibrate(program, net.params, seen, FLAVOURS[own.flavour], own.calibration)
+    cases = quantise.calibrating(run, own.cases)
+    scales = quantise.scales(run, net.fn, net.params, cases)
     write_model(emit(net.fn, net.params, build.window(of.run.plan), scales), of.facts, path)
     judging = [*run.cases(run.split.validation), *run.cases(run.split.test)]
     gates = [

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medjax.errors import UserError
-from medjax.modes import build, prune
+from medjax.modes import build, prune, quantise
 from medjax.modes.defaults import Config
 from medjax.modes.experiment import SEMI
 from medjax.train.baseline import scores_of
@@ -42,6 +42,7 @@ def check(config: Config, paradigms: Sequence[str]) -> None:
     _check_semi(config)
     _check_masked(config)
     prune.check(config)
+    quantise.check(config)
     if train.minutes <= 0 and train.steps < 1:
         raise UserError("train.steps: a run needs at least one step, or train.minutes")
     if train.batch_dice and train.accumulate > 1:

@@ -178,8 +178,8 @@ def _recorded(config: Config, run: Run, folder: Path) -> bool:
     path = folder / f"{run}.json"
     if not path.is_file():
         return False
-    asked = recipe(config, run.arm)
-    made = {**_plain(defaults(config.name)), **claims.read_record(path).recipe}
+    asked = _telling(recipe(config, run.arm))
+    made = _telling({**_plain(defaults(config.name)), **claims.read_record(path).recipe})
     differ = [key for key in asked | made if made.get(key) != asked.get(key)]
     if differ:
         raise UserError(
@@ -187,6 +187,13 @@ def _recorded(config: Config, run: Run, folder: Path) -> bool:
             "--config.claim.results=DIR"
         )
     return True
+
+
+def _telling(made: dict[str, Any]) -> dict[str, Any]:
+    """A recipe without how it would prune if it did."""
+    if any(key.endswith("prune.ratio") and value for key, value in made.items()):
+        return made
+    return {key: value for key, value in made.items() if not key.startswith("prune.")}
 
 
 def _finished(config: Config, folder: Path, *, judged: bool) -> bool:

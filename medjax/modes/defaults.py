@@ -106,7 +106,7 @@ def defaults(name: str) -> Config:
     train.accumulate = 1  # parts of the batch that run in turn
     train.batch_dice = False
     train.foreground = 1 / 3  # share of the batch drawn around labelled voxels
-    train.precision = "auto"  # auto (bfloat16 on accelerators), float32, bfloat16
+    train.precision = "auto"  # auto (bfloat16 on accelerators), float32, bfloat16, int8
     train.devices = 0  # 0 = all; on CPU as many cores as divide the batch
     train.space = 1  # of them share each patch, for patches too large for one
     train.workers = 0  # loader processes; 0 = threads
@@ -127,7 +127,9 @@ def defaults(name: str) -> Config:
     config.prune = prune = ConfigDict()  # of the network of train.start_from, before training
     prune.ratio = 0.0  # share of its channels that goes; 0: none
     prune.scope = "family"  # of each family of layers that hang together; global: of all
-    prune.score = "magnitude"  # the smallest weights go; taylor: what the loss feels least; random
+    prune.score = (
+        "taylor"  # what the loss feels least goes; magnitude: the smallest weights; random
+    )
     prune.multiple = 8  # what is left of a layer is rounded up to so many channels
     prune.exclude = ()  # patterns of parameters that stay whole
     prune.shares = ()  # (pattern, share) of those that lose another share than `ratio`

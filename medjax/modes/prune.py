@@ -1,6 +1,7 @@
 """Channels that go before a run trains: which ones, and the run without them."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from medjax.train.tasks import TERMS
 
 console = progress.console
 SCOPES, SCORES = ("family", "global"), ("magnitude", "taylor", "random")
-LOOKED_AT = 16  # training cases whose gradients are asked
+LOOKED_AT = 32  # training cases whose gradients are asked
 
 
 def check(config: Config) -> None:
@@ -132,8 +133,8 @@ def chosen(
     )
 
 
-def slopes(run: Experiment, params: Any) -> Any:
-    """The root mean square of the loss's gradients over windows of training cases, of the whole network.
+def slopes(run: Experiment, params: Any) -> Iterator[Any]:
+    """The gradient of the loss of the whole network in each of some windows of training cases.
 
     Detection is left out: its objects are learned from whole batches.
     """
@@ -157,17 +158,14 @@ def slopes(run: Experiment, params: Any) -> Any:
         )
 
     @jax.jit
-    def squares(params: Any, batch: Any) -> Any:
+    def slope(params: Any, batch: Any) -> Any:
         mapped = jax.vmap(lambda own: jax.grad(loss)(params, own), axis_name=AXIS)
-        return jax.tree.map(lambda g: jnp.square(g[0]), mapped(batch))
+        return jax.tree.map(lambda g: g[0], mapped(batch))
 
-    total = jax.tree.map(jnp.zeros_like, params)
     for sample in samples:
         target = np.array(run.targets([sample.case]) or [UNKNOWN], np.int32)
         batch = {"image": sample.image, "label": sample.label, "target": target}
-        found = squares(params, jax.tree.map(lambda a: jnp.asarray(a)[None], batch))
-        total = jax.tree.map(jnp.add, total, found)
-    return jax.tree.map(lambda t: jnp.sqrt(t / len(samples)), total)
+        yield slope(params, jax.tree.map(lambda a: jnp.asarray(a)[None], batch))
 
 
 def rounds(config: Config, workdir: Path) -> list[tuple[Config, Path]]:

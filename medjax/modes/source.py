@@ -14,7 +14,6 @@ from medjax.deploy.export.describe import facts_of
 from medjax.deploy.facts import Facts
 from medjax.deploy.prove import Net
 from medjax.deploy.runtime import Model
-from medjax.deploy.windows import spread
 from medjax.errors import UserError
 from medjax.infer.findings import Finder, Findings
 from medjax.infer.predictor import Predictor
@@ -108,11 +107,6 @@ def told(run: Experiment, part: str) -> list[Case]:
     return [
         case for case in run.cases(getattr(run.split, part)) if case.tells(run.config.tasks.learn)
     ]
-
-
-def calibrating(run: Experiment, count: int) -> list[Case]:
-    """`count` training cases, spread over all of them."""
-    return spread(run.cases(run.split.train), count)
 
 
 @dataclass(frozen=True)

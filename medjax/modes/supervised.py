@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medjax.modes import build, prune
+from medjax.modes import build, prune, quantise
 from medjax.modes.experiment import Experiment
 from medjax.modes.paradigm import Paradigm
 from medjax.train import distill
@@ -19,7 +19,7 @@ def training(run: Experiment, folders: Mapping[str, list[Path]], trained: Any) -
     config, plan, chosen = run.config, run.plan, run.config.train
     model = build.model(config, plan)
     augment, motion = build.augmentation(config, plan)
-    segmenter = build.segmenter(config, plan, model)
+    segmenter = build.segmenter(config, plan, quantise.learner(run, model, trained))
     loss, terms, teacher = supervised(segmenter, augment), TERMS, None
     if build.distils(config):
         loss = distilled(segmenter, augment, build.whole(config, plan))

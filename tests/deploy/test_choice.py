@@ -48,8 +48,29 @@ def test_the_smallest_units_of_each_family_go(structure, params):
         gone = [scores[u] for u in family.units if u in removed]
         assert len(gone) == round(len(family.units) / 2)
         assert not gone or max(gone) <= min(left)
-    first = jax.tree.map(lambda w: w * 0, params)
-    assert not any(choice.taylor(structure, params, first).values())
+
+
+def test_the_loss_feels_a_unit_as_much_as_it_changes_with_what_reads_it(structure, params):
+    """Against a finite difference, in which the weights that read a unit shrink a little."""
+    images = [IMAGE, IMAGE[:, ::-1] + 1]
+
+    def loss(own, image):
+        return jnp.square(give(own, image)["seg"]).mean()
+
+    gradients = (jax.grad(loss)(params, image) for image in images)
+    scores = choice.taylor(structure, params, gradients)
+    assert scores.keys() == structure.units.keys()
+    leaves, tree = jax.tree.flatten(params)
+    step = 1e-3
+    for unit in list(structure.units)[::5]:
+        made = [np.array(leaf) for leaf in leaves]
+        for member in structure.units[unit]:
+            leaf, axis = made[member.leaf], member.axis
+            if axis < leaf.ndim - 1:
+                np.moveaxis(leaf, axis, 0)[list(member.entries)] *= 1 - step
+        less = jax.tree.unflatten(tree, map(jnp.asarray, made))
+        changes = [float(loss(params, i) - loss(less, i)) / step for i in images]
+        assert scores[unit] == pytest.approx(np.mean(np.square(changes)), rel=0.1, abs=1e-6)
 
 
 def test_what_is_left_is_a_multiple_and_never_nothing(structure, params):
@@ -143,3 +164,18 @@ def test_a_pruned_model_stands_in_the_place_of_the_whole_one(structure, params, 
         assert seg.shape == whole.shape
     else:
         np.testing.assert_allclose(seg, whole, rtol=0, atol=1e-5 * float(jnp.abs(whole).max()))
+
+
+def test_a_pruned_model_is_not_bound_to_the_devices_that_it_first_met(structure, params):
+    removed = choice.choose(structure, choice.random(structure, 0), 0.5, multiple=1)
+    model, small = Pruned(MODEL, structure.entries(removed)), cut(structure, params, removed)
+    axis, found = jax.sharding.PartitionSpec("replicas"), []
+    for devices in (4, 2):
+        mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("replicas",))
+
+        def apply(image):
+            return model.apply({"params": small}, image, False)[0]["seg"]
+
+        spread = jax.shard_map(apply, mesh=mesh, in_specs=axis, out_specs=axis, check_vma=False)
+        found.append(jax.jit(spread)(jnp.concatenate([IMAGE] * devices))[:2])
+    np.testing.assert_allclose(*found, atol=1e-5)

@@ -8,8 +8,9 @@ import pytest
 
 from medjax.deploy.export.emit import emit
 from medjax.deploy.program import trace
+from medjax.deploy.providers import PROVIDERS
 from medjax.deploy.quantize.calibrate import calibrate
-from medjax.deploy.quantize.fake import quantised
+from medjax.deploy.quantize.fake import Quantised, quantised
 from medjax.deploy.quantize.points import points
 from medjax.deploy.quantize.scales import FLAVOURS, Scale, fake, fake_weights, scale, weight_steps
 from medjax.errors import UserError
@@ -139,12 +140,13 @@ def test_halves_are_rounded_as_runtimes_round_them():
         np.testing.assert_array_equal(played, wanted)
 
 
-def test_weights_of_eight_bits_use_all_of_them_in_every_channel():
+@pytest.mark.parametrize("most", [63, 127])
+def test_weights_use_all_of_their_integers_in_every_channel(most):
     kernel = weights(3, 3, 3, 4, 6).at[..., 2].set(0)
-    steps = weight_steps(kernel, 4)
+    steps = weight_steps(kernel, most, 4)
     q = fake_weights(kernel, steps) / steps
     np.testing.assert_allclose(
-        jnp.abs(q).max((0, 1, 2, 3)), [127, 127, 0, 127, 127, 127], rtol=1e-6
+        jnp.abs(q).max((0, 1, 2, 3)), [most, most, 0, most, most, most], rtol=1e-6
     )
     assert (
         float(jnp.abs(fake_weights(kernel, steps) - kernel).max())
@@ -152,7 +154,7 @@ def test_weights_of_eight_bits_use_all_of_them_in_every_channel():
     )
     slope = jax.grad(lambda k: (fake_weights(k, steps) * 2).sum())(kernel)
     np.testing.assert_array_equal(slope, jnp.full_like(kernel, 2))
-    shared = weight_steps(weights(1, 1, 1, 4, 6), 4, spread=2).reshape(2, 3)
+    shared = weight_steps(weights(1, 1, 1, 4, 6), most, 4, spread=2).reshape(2, 3)
     np.testing.assert_array_equal(shared[0], shared[1])
 
 
@@ -179,3 +181,68 @@ def test_what_has_no_scale_is_refused():
         with pytest.raises(UserError, match=said):
             calibrate(program, params, images, FLAVOURS["cpu"])
     assert scale(0.0, 1.0, FLAVOURS["cpu"]) == Scale(float(np.float32(1 / 255)), 0, 0, 255)
+
+
+@pytest.fixture(scope="module")
+def net():
+    """A U-Net as it trains, with weights and with the scales of its use."""
+    model = UNet(
+        heads={"seg": 2},
+        widths=(8, 16),
+        kernels=((3, 3, 3),) * 2,
+        strides=((1, 1, 1), (1, 2, 2)),
+        deep_supervision=True,
+        dropout=0.5,
+    )
+    params = model.init(jax.random.key(0), IMAGES[0], False)["params"]
+
+    def fn(params, image):
+        return model.apply({"params": params}, image, False)
+
+    program, shapes = trace(fn, params, IMAGES[0])
+    scales = calibrate(program, params, IMAGES, FLAVOURS["cpu"], "minmax")
+    played = quantised(program, scales, jax.tree.structure(shapes))
+    return model, params, Quantised(model, scales), played
+
+
+def test_what_trains_in_eight_bits_is_what_is_exported(net):
+    _, params, learner, played = net
+    images = jnp.concatenate(IMAGES)
+    apply = jax.jit(lambda p, x: learner.apply({"params": p}, x, True)[0]["seg"])
+    found = apply(params, images)
+    for image, own in zip(IMAGES, found, strict=True):
+        np.testing.assert_allclose(jax.jit(played)(params, image)[0]["seg"][0], own, atol=1e-5)
+    present = jnp.array([[True, True, False, True]] * 3)
+    without = learner.apply({"params": params}, images, True, present=present)[0]["seg"]
+    np.testing.assert_allclose(without, apply(params, images.at[..., 2].set(0)), atol=1e-5)
+
+
+def test_eight_bits_are_trained_down_the_slope_of_their_own(net):
+    model, params, learner, _ = net
+    images = jnp.concatenate(IMAGES)
+    wanted = model.apply({"params": params}, images, False)[0]["seg"]
+    worn = jax.tree.map(lambda p: p + 0.02 * jax.random.normal(jax.random.key(1), p.shape), params)
+
+    @jax.jit
+    def loss(p):
+        return jnp.square(learner.apply({"params": p}, images, True)[0]["seg"] - wanted).mean()
+
+    descend = jax.jit(lambda p: jax.tree.map(lambda a, g: a - 0.05 * g, p, jax.grad(loss)(p)))
+    before, now = loss(worn), worn
+    for _ in range(20):
+        now = descend(now)
+    assert loss(now) < 0.7 * before
+
+
+def test_two_products_of_unsigned_numbers_fit_in_sixteen_bits(tmp_path):
+    """Without VNNI a processor adds two before it widens, and OpenVINO gave 28 % less for such a layer."""
+    params, image = {"m": jnp.full((64, 4), 0.5)}, jnp.full((1, 64), 3.0)
+    fn = LAYERS["dense"]
+    program, _ = trace(fn, params, image)
+    scales = calibrate(program, params, [image, 0 * image], FLAVOURS["cpu"], "minmax")
+    (scale,) = scales
+    assert 2 * scale.high * scale.weights < 2**15
+    (tmp_path / "model.onnx").write_bytes(emit(fn, params, image, scales).SerializeToString())
+    run, *_ = PROVIDERS["openvino"](str(tmp_path / "model.onnx"), 0)
+    (found,) = run(np.asarray(image)).values()
+    np.testing.assert_allclose(found, 96.0, rtol=1e-5)

@@ -341,6 +341,15 @@ def test_a_record_of_another_recipe_is_refused(claimed, place):
         claims.main(make_config(place, arms), claimed[0])
 
 
+def test_how_channels_would_be_chosen_is_no_other_recipe_where_none_goes(
+    claimed, place, monkeypatch
+):
+    monkeypatch.setattr(train, "fit", None)
+    claims.main(changed(place, prune__score="random"), claimed[0])
+    with pytest.raises(UserError, match=r"prune\.ratio.*prune\.score"):
+        claims.main(changed(place, prune__score="random", prune__ratio=0.5), claimed[0])
+
+
 @pytest.mark.parametrize(("value", "known"), [(12.0, True), (1.0, False)])
 def test_a_key_that_a_record_is_older_than_had_its_default(value, known, claimed, place, tmp_path):
     """New keys leave a claim's records valid, unless the claim sets them."""

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import nibabel as nib
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from onnx import numpy_helper
 from medjax import cli
 from medjax.deploy import runtime
 from medjax.errors import UserError
-from medjax.modes import candidates
+from medjax.modes import candidates, quantise
 
 FLAGS = {
     "tasks.learn": ("segmentation", "classification"),
@@ -188,7 +189,7 @@ def test_a_file_with_a_fault_is_rejected(fault, precision, export, whole, monkey
 
 def test_calibration_on_test_cases_is_rejected(export, whole, monkeypatch, capsys):
     monkeypatch.setattr(
-        candidates, "calibrating", lambda run, count: run.cases(run.split.test)[:count]
+        quantise, "calibrating", lambda run, count: run.cases(run.split.test)[:count]
     )
     with pytest.raises(SystemExit) as stop:
         export(whole, {"export.precision": "int8"})
@@ -261,3 +262,22 @@ def test_mistakes_end_in_one_line(changes, said, export, whole, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+def test_a_run_in_eight_bits_goes_on_with_its_scales_and_is_exported(
+    run_mode, export, whole, last_state, cut_and_resume, tmp_path, capsys
+):
+    changes = {
+        "train.start_from": str(whole),
+        "train.precision": "int8",
+        "train.steps": 4,
+        "train.validations": 2,
+        "train.learning_rate": 1e-3,
+    }
+    run_mode(tmp_path / "at once", changes)
+    cut_and_resume(run_mode, tmp_path / "cut", changes, 3)
+    states = [last_state(tmp_path / name)["params"] for name in ("at once", "cut")]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    capsys.readouterr()
+    export(tmp_path / "cut", {**changes, "export.precision": "int8", "export.lost": 0.1})
+    assert "ok: int8" in capsys.readouterr().out

@@ -124,6 +124,12 @@ def test_what_would_go_is_shown_and_nothing_changed(train, whole, capsys):
     [
         ({"prune.ratio": 0.5}, "name its run in train.start_from"),
         ({"prune.ratio": 1.5}, "prune.ratio: 1.5 is no share"),
+        ({"train.precision": "int8"}, "int8 trains on what is trained"),
+        ({**HALF, "train.start_from": "x", "train.precision": "int8"}, "prune in a run before"),
+        (
+            {"train.precision": "int8", "train.start_from": "x", "train.paradigm": "mean_teacher"},
+            "int8 is not for mean_teacher",
+        ),
         ({**HALF, "train.start_from": "x", "prune.scope": "all"}, "choose family, global"),
         ({**HALF, "train.start_from": "x", "prune.exclude": "('(',)"}, "'(' is no regular"),
         (

@@ -189,7 +189,8 @@ class Emitter:
         how = self.bits.kernels.get(self.current)
         if how is None:
             return self.array(lay(kernel))
-        steps = np.asarray(weight_steps(kernel, how.axis, how.spread))
+        most = self.bits.reads[self.current, 0].weights
+        steps = np.asarray(weight_steps(kernel, most, how.axis, how.spread))
         whole = lay(integers(kernel, steps))
         channels = whole.shape[axis]
         each = steps.reshape(-1)[:channels].astype(np.float32)

@@ -1,43 +1,60 @@
 """Which units of a network go: scores, and choices by them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from medjax.deploy.prune.structure import Family, Removed, Structure, operations
+from medjax.deploy.prune.structure import Family, Member, Removed, Structure, operations
 
 Scores = Mapping[int, float]  # of each unit; the lowest go first
 
 
 def magnitude(structure: Structure, params: Any) -> Scores:
-    """The mean size of the weights of each unit (L1: Li 2017)."""
-    return _means(structure, jax.tree.map(abs, params))
-
-
-def taylor(structure: Structure, params: Any, gradients: Any) -> Scores:
-    """How much the loss would change, to first order, without each unit (Molchanov 2019)."""
-    return _means(structure, jax.tree.map(lambda w, g: abs(w * g), params, gradients))
-
-
-def random(structure: Structure, seed: int) -> Scores:
-    """No reason at all: the control."""
-    labels = sorted(structure.units)
-    return dict(zip(labels, np.random.default_rng(seed).random(len(labels)).tolist(), strict=True))
-
-
-def _means(structure: Structure, worth: Any) -> Scores:
-    """The mean worth of the weights of each unit; scales and biases count where there is nothing else."""
-    leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(worth)]
+    """The mean size of the weights of each unit (L1: Li 2017); scales and biases count where there is nothing
+    else. It says little of weights that a norm follows.
+    """
+    leaves = [np.abs(np.asarray(leaf, np.float64)) for leaf in jax.tree.leaves(params)]
     found = {}
     for label, members in structure.units.items():
         parts = [np.take(leaves[m.leaf], m.entries, axis=m.axis) for m in members]
         kernels = [part for part in parts if part.ndim > 1] or parts
         found[label] = float(sum(p.sum() for p in kernels) / sum(p.size for p in kernels))
     return found
+
+
+def taylor(structure: Structure, params: Any, gradients: Iterable[Any]) -> Scores:
+    """How much the loss of samples would change, to first order, without each unit (Molchanov 2019).
+
+    gradients: of each sample. A unit is gone where nothing reads it, so the change is the sum of weights
+    times gradients over those that read it; the score is its mean square. (Weights that a norm follows have a
+    sum of 0 however much they matter.)
+    """
+    leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(params)]
+    reads = {unit: _reading(members, leaves) for unit, members in structure.units.items()}
+    total, count = dict.fromkeys(reads, 0.0), 0
+    for gradient in gradients:
+        slopes = map(np.asarray, jax.tree.leaves(gradient))
+        worth = [w * g for w, g in zip(leaves, slopes, strict=True)]
+        for unit, members in reads.items():
+            change = sum(np.take(worth[m.leaf], m.entries, axis=m.axis).sum() for m in members)
+            total[unit] += float(change) ** 2
+        count += 1
+    return {unit: value / count for unit, value in total.items()}
+
+
+def _reading(members: Sequence[Member], leaves: Sequence[np.ndarray]) -> Sequence[Member]:
+    """The kernels that read a unit, or, where none does, all of it."""
+    return [m for m in members if m.axis < leaves[m.leaf].ndim - 1] or members
+
+
+def random(structure: Structure, seed: int) -> Scores:
+    """No reason at all: the control."""
+    labels = sorted(structure.units)
+    return dict(zip(labels, np.random.default_rng(seed).random(len(labels)).tolist(), strict=True))
 
 
 def choose(

@@ -17,8 +17,8 @@ INTERMEDIATE = ("1/features",)  # of what a model gives, what nobody outside of 
 class Pruned:
     """`init` and `apply` of a model whose parameters have lost `entries` (`Structure.entries`).
 
-    The program is made anew for each size of image, in a fraction of a second, and kept. aux: `features`
-    have the channels that are left.
+    The program is made anew for each size of image and each mesh, in a fraction of a second, and kept. aux:
+    `features` have the channels that are left.
     """
 
     module: nn.Module
@@ -43,7 +43,7 @@ class Pruned:
         """What the model gives whose removed parameters are zero. Errors: see `Structure.removed`."""
         given = image, present, rngs
         kinds = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), given)
-        key = train, str(kinds)
+        key = train, str(kinds), str(jax.sharding.get_abstract_mesh())
         if key not in self.made:
 
             def whole(params: Any, image: Array, present: Array | None, rngs: Any) -> Any:

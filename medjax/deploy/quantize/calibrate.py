@@ -73,7 +73,7 @@ def _gather(
         seen[group] = join(seen[group], new) if group in seen else new
         return x
 
-    replay(program, found, inputs, read, weights=False)
+    replay(program, found, inputs, read)
     return jnp.stack([seen[group] for group in range(found.groups)])
 
 

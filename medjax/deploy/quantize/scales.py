@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Flavour:
-    """The integers of activations, and whether their zero is 0; weights are -127 to 127 with zero 0."""
+    """The integers of activations, and whether their zero is 0, as that of weights (`Scale.weights`) is."""
 
     low: int
     high: int
@@ -22,7 +22,6 @@ FLAVOURS = {
     "cpu": Flavour(0, 255, symmetric=False),  # uint8: what oneDNN and ONNX Runtime multiply
     "tensorrt": Flavour(-128, 127, symmetric=True),
 }
-WEIGHTS = 127
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,15 @@ class Scale:
     zero: int
     low: int
     high: int
+
+    @property
+    def weights(self) -> int:
+        """The largest integer of the weights that meet the tensor.
+
+        Beside unsigned ones 63: processors without VNNI add two products in sixteen bits, and 2 x 255 x 127
+        does not fit.
+        """
+        return 63 if self.low == 0 else 127
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -52,8 +60,8 @@ def scale(low: float, high: float, kind: Flavour) -> Scale:
     )
 
 
-def weight_steps(kernel: Any, axis: int, spread: int = 1) -> Any:
-    """The step of each output channel, whose largest weight is 127; 1 where all are 0.
+def weight_steps(kernel: Any, most: int, axis: int, spread: int = 1) -> Any:
+    """The step of each output channel, whose largest weight is `most`; 1 where all are 0.
 
     It has one entry along the other axes. The channels are (spread, channels) along `axis`, and those
     of one channel share a step.
@@ -61,7 +69,7 @@ def weight_steps(kernel: Any, axis: int, spread: int = 1) -> Any:
     rows = jnp.moveaxis(kernel, axis, -1)
     rows = rows.reshape(-1, spread, kernel.shape[axis] // spread)
     largest = jnp.tile(jnp.abs(rows).max((0, 1)), spread)
-    steps = jnp.where(largest > 0, largest / WEIGHTS, 1.0)
+    steps = jnp.where(largest > 0, largest / most, 1.0)
     return steps.reshape([-1 if k == axis else 1 for k in range(kernel.ndim)])
 
 
@@ -94,8 +102,8 @@ fake.defvjp(_fake_forward, _fake_backward)
 
 @jax.custom_vjp
 def fake_weights(kernel: Any, steps: Any) -> Any:
-    """Weights as their eight bits would give them back; the gradient passes, as none is clipped."""
-    return jnp.clip(jnp.round(_quotient(kernel, steps)), -WEIGHTS, WEIGHTS) * steps
+    """Weights as their integers would give them back; the gradient passes, as none is clipped."""
+    return jnp.round(_quotient(kernel, steps)) * steps
 
 
 fake_weights.defvjp(
@@ -105,5 +113,5 @@ fake_weights.defvjp(
 
 
 def integers(kernel: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """The eight bits of weights."""
-    return np.clip(np.round(kernel / steps), -WEIGHTS, WEIGHTS).astype(np.int8)
+    """What stands in a file for weights."""
+    return np.round(kernel / steps).astype(np.int8)
