@@ -127,9 +127,7 @@ def defaults(name: str) -> Config:
     config.prune = prune = ConfigDict()  # of the network of train.start_from, before training
     prune.ratio = 0.0  # share of its channels that goes; 0: none
     prune.scope = "family"  # of each family of layers that hang together; global: of all
-    prune.score = (
-        "taylor"  # what the loss feels least goes; magnitude: the smallest weights; random
-    )
+    prune.score = "taylor"  # what the loss feels least goes; magnitude: the smallest; random
     prune.multiple = 8  # what is left of a layer is rounded up to so many channels
     prune.exclude = ()  # patterns of parameters that stay whole
     prune.shares = ()  # (pattern, share) of those that lose another share than `ratio`
