@@ -264,20 +264,26 @@ def test_mistakes_end_in_one_line(changes, said, export, whole, capsys):
     assert "Traceback" not in error
 
 
-def test_a_run_in_eight_bits_goes_on_with_its_scales_and_is_exported(
-    run_mode, export, whole, last_state, cut_and_resume, tmp_path, capsys
+IN_EIGHT_BITS = {
+    "train.precision": "int8",
+    "train.steps": 4,
+    "train.validations": 2,
+    "train.learning_rate": 1e-3,
+}
+
+
+def test_a_run_in_eight_bits_goes_on_with_its_scales(
+    run_mode, whole, last_state, cut_and_resume, tmp_path
 ):
-    changes = {
-        "train.start_from": str(whole),
-        "train.precision": "int8",
-        "train.steps": 4,
-        "train.validations": 2,
-        "train.learning_rate": 1e-3,
-    }
+    changes = {**IN_EIGHT_BITS, "train.start_from": str(whole)}
     run_mode(tmp_path / "at once", changes)
     cut_and_resume(run_mode, tmp_path / "cut", changes, 3)
     states = [last_state(tmp_path / name)["params"] for name in ("at once", "cut")]
     jax.tree.map(np.testing.assert_array_equal, *states)
-    capsys.readouterr()
-    export(tmp_path / "cut", {**changes, "export.precision": "int8", "export.lost": 0.1})
+
+
+@pytest.mark.long
+def test_a_run_in_eight_bits_is_exported(export, whole, tmp_path, capsys):
+    changes = {**IN_EIGHT_BITS, "train.start_from": str(whole)}
+    export(tmp_path / "run", {**changes, "export.precision": "int8", "export.lost": 0.1})
     assert "ok: int8" in capsys.readouterr().out
