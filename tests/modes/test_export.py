@@ -272,6 +272,7 @@ IN_EIGHT_BITS = {
 }
 
 
+@pytest.mark.long
 def test_a_run_in_eight_bits_goes_on_with_its_scales(
     run_mode, whole, last_state, cut_and_resume, tmp_path
 ):
