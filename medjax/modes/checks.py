@@ -20,6 +20,11 @@ def check(config: Config, paradigms: Sequence[str]) -> None:
         raise UserError(
             f"train.paradigm: {train.paradigm!r} is unknown; choose one of {', '.join(paradigms)}"
         )
+    if train.precision not in build.PRECISIONS:
+        known = ", ".join(build.PRECISIONS)
+        raise UserError(f"train.precision: {train.precision!r} is unknown; choose {known}")
+    build.optimizer(config)
+    build.rate(config)
     if train.start_from and train.paradigm == "cyclegan":
         raise UserError(f"train.start_from: is for segmenters; unset it for {train.paradigm}")
     if train.start_from and train.paradigm == "cps" and config.semi.baseline:

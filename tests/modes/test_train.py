@@ -198,6 +198,14 @@ def test_every_mistake_ends_in_one_line(arguments, said, home, tmp_path, capsys,
     assert ("Unknown command line flag" in error) == (said == "speed")
 
 
+@pytest.mark.parametrize("given", ["precision=int4", "optimizer=lamb", "schedule=stairs"])
+def test_a_mistaken_word_leaves_its_work_folder_free(given, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        cli.run([*QUICK, "--workdir", str(tmp_path / "run"), f"--config.train.{given}"])
+    assert f"train.{given.split('=')[0]}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("config", ["nowhere.py", "broken.py", "empty.py", ""])
 def test_a_config_that_is_none_ends_in_one_line(config, tmp_path, capsys):
     (tmp_path / "broken.py").write_text("def get_config(:\n")
